@@ -1,0 +1,62 @@
+// The one-way imports of docs/architecture.md. Each rule names the room and what it must not reach.
+const room = (name) => `^src/server/${name}(/|[.]ts$)`
+const rooms = (...names) => names.map(room)
+
+/** A room of the server may import itself, the rooms listed, and the leaves everything may use. */
+const only = (name, ...allowed) => ({
+  name: `${name}-imports`,
+  severity: 'error',
+  from: { path: room(name) },
+  to: { path: '^(src|bin)/', pathNot: rooms(name, ...allowed, 'errors') },
+})
+
+module.exports = {
+  forbidden: [
+    { name: 'no-circular', severity: 'error', from: {}, to: { circular: true } },
+    { name: 'no-orphans', severity: 'error', from: { orphan: true, pathNot: '^(bin/|src/server/index[.]ts$)' }, to: {} },
+    { name: 'errors-import-nothing', severity: 'error', from: { path: room('errors') }, to: { path: '^(src|bin)/' } },
+    only('config'),
+    only('schemas'),
+    only('filter'),
+    only('db'),
+    only('store', 'db', 'schemas', 'filter'),
+    only('changes', 'db', 'schemas'),
+    only('mirror', 'schemas'),
+    only('followers', 'changes', 'store', 'mirror', 'db', 'schemas', 'filter'),
+    only('services', 'store', 'changes', 'mirror', 'followers', 'db', 'schemas', 'filter'),
+    only('plugins', 'services', 'schemas', 'config'),
+    only('routes', 'services', 'schemas', 'config'),
+    {
+      name: 'migrate-goes-through-services',
+      severity: 'error',
+      from: { path: '^src/migrate/' },
+      to: { path: '^src/server/', pathNot: rooms('services', 'schemas', 'errors') },
+    },
+    {
+      name: 'cli-stays-above',
+      severity: 'error',
+      from: { path: '^src/cli/' },
+      to: { path: '^src/server/', pathNot: rooms('start', 'context', 'services', 'schemas', 'errors', 'config', 'db/migrate') },
+    },
+    { name: 'bin-calls-cli', severity: 'error', from: { path: '^bin/' }, to: { path: '^src/', pathNot: '^src/cli/main[.]ts$' } },
+    { name: 'nobody-imports-bin-or-cli', severity: 'error', from: { path: '^src/(server|migrate)/' }, to: { path: '^(bin|src/cli)/' } },
+    {
+      name: 'fastify-only-on-top',
+      severity: 'error',
+      from: { path: '^src/', pathNot: [...rooms('routes', 'plugins', 'app', 'start', 'index')] },
+      to: { path: 'node_modules/(fastify|@fastify)/' },
+    },
+    {
+      name: 'not-to-dev-dependencies',
+      severity: 'error',
+      from: { path: '^(src|bin)/' },
+      to: { dependencyTypes: ['npm-dev', 'npm-no-pkg', 'npm-unknown'] },
+    },
+  ],
+  options: {
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    doNotFollow: { path: 'node_modules' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default', 'types'] },
+  },
+}

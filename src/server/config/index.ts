@@ -1,0 +1,2 @@
+export { type ConfigSources, type EffectiveSetting, type LoadedConfig, loadConfig, masked } from './load.js'
+export { type Config, dormant, flagOf, type Setting, type SettingKey, settings } from './settings.js'

@@ -1,0 +1,74 @@
+/** How a setting's text is read. `parse` returns undefined for text that is not allowed. */
+export interface Kind<T> {
+  /** What is allowed, in words that finish "must be …". */
+  allowed: string
+  parse(text: string): T | undefined
+}
+
+export const text: Kind<string> = {
+  allowed: 'a non-empty text',
+  parse: (value) => (value === '' ? undefined : value),
+}
+
+const truths: Readonly<Record<string, boolean>> = {
+  true: true,
+  false: false,
+  1: true,
+  0: false,
+  yes: true,
+  no: false,
+  on: true,
+  off: false,
+}
+
+// "false" is false: the legacy server took any non-empty text as true (defect 8).
+export const flag: Kind<boolean> = {
+  allowed: 'true or false (also 1 or 0, yes or no, on or off)',
+  parse: (value) => truths[value.toLowerCase()],
+}
+
+/** A whole number between two bounds, both allowed. */
+export function integer(min: number, max: number, unit = ''): Kind<number> {
+  return {
+    allowed: `a whole number from ${min} to ${max}${unit && ` (${unit})`}`,
+    parse: (value) => {
+      const number = Number(value)
+      return /^-?\d+$/.test(value) && number >= min && number <= max ? number : undefined
+    },
+  }
+}
+
+export function oneOf<const T extends string>(...values: readonly T[]): Kind<T> {
+  return {
+    allowed: `one of ${values.join(', ')}`,
+    parse: (value) => values.find((candidate) => candidate === value),
+  }
+}
+
+export const list: Kind<readonly string[]> = {
+  allowed: 'a comma-separated list',
+  parse: (value) => {
+    const parts = value.split(',').map((part) => part.trim())
+    return parts.every((part) => part !== '') ? parts : undefined
+  },
+}
+
+/** A connection string of one of the given schemes. */
+export function url(...schemes: readonly string[]): Kind<string> {
+  return {
+    allowed: `a URL that starts with ${schemes.map((scheme) => `${scheme}://`).join(' or ')}`,
+    parse: (value) => (schemes.some((scheme) => value.startsWith(`${scheme}://`)) ? value : undefined),
+  }
+}
+
+/** A path that starts with a slash and does not end with one. */
+export const path: Kind<string> = {
+  allowed: 'a path such as /api/v1, with a slash in front and none behind',
+  parse: (value) => (/^(\/[\w.~-]+)+$/.test(value) ? value : undefined),
+}
+
+/** Letters, digits, dots, dashes and underscores: safe in the name of a MongoDB collection or database. */
+export const name: Kind<string> = {
+  allowed: 'letters, digits, dots, dashes and underscores, at most 60 of them',
+  parse: (value) => (/^[\w.-]{1,60}$/.test(value) ? value : undefined),
+}

@@ -1,0 +1,125 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { parse as parseYaml } from 'yaml'
+import { DualstoreError, type Fault } from '../errors.js'
+import { type Config, dormant, flagOf, type Setting, type SettingKey, settings } from './settings.js'
+
+/** Where values may come from; tests and the CLI give their own. */
+export interface ConfigSources {
+  /** Values given on the command line or to createServer(), by setting; text is parsed, other values are taken as given. */
+  given?: Readonly<Partial<Record<SettingKey, unknown>>>
+  env?: Readonly<NodeJS.ProcessEnv>
+  /** A configuration file; by default dualstore.config.json or .yaml in the working directory, when there is one. */
+  file?: string | undefined
+}
+
+/** A setting's value and where it came from: "flag", "env PORT", "file <name>" or "default". */
+export interface EffectiveSetting {
+  key: SettingKey
+  value: unknown
+  origin: string
+  secret: boolean
+}
+
+export interface LoadedConfig {
+  config: Config
+  effective: readonly EffectiveSetting[]
+  /** Settings somebody gave that have no effect in this version, with the name they were given under. */
+  withoutEffect: readonly string[]
+}
+
+const keys = Object.keys(settings) as SettingKey[]
+const FILES = ['dualstore.config.json', 'dualstore.config.yaml', 'dualstore.config.yml']
+
+/**
+ * Reads every setting: flag before environment before file before default.
+ * @throws INVALID_CONFIG that names each wrong setting, its value and what is allowed.
+ */
+export function loadConfig(sources: ConfigSources = {}): LoadedConfig {
+  const file = readFile(sources.file)
+  const faults: Fault[] = [...file.faults]
+  const effective: EffectiveSetting[] = []
+  for (const key of keys) {
+    const setting: Setting<unknown> = settings[key]
+    const found = lookUp(key, setting, sources, file)
+    const value = found === undefined ? setting.default : read(setting, found.value)
+    if (found !== undefined && value === undefined) {
+      const shown = setting.secret ? 'the given value' : JSON.stringify(found.value)
+      faults.push({ field: found.label, message: `is ${shown}, but must be ${setting.kind.allowed}` })
+    }
+    effective.push({ key, value, origin: found?.origin ?? 'default', secret: setting.secret === true })
+  }
+  if (faults.length > 0) {
+    const message = faults.map((fault) => `${fault.field} ${fault.message}`).join('\n')
+    throw new DualstoreError('INVALID_CONFIG', message, { details: faults })
+  }
+  const config = Object.fromEntries(effective.map(({ key, value }) => [key, value])) as unknown as Config
+  const withoutEffect = effective
+    .filter(({ key, origin }) => dormant.includes(key) && origin !== 'default')
+    .map(({ origin, key }) => (origin.startsWith('env ') ? origin.slice(4) : key))
+  return { config, effective, withoutEffect }
+}
+
+/** The value as it may be shown: secrets are masked, and of a connection string only the password. */
+export function masked(setting: EffectiveSetting): unknown {
+  if (!setting.secret || setting.value === undefined) return setting.value
+  const shown = String(setting.value).replace(/^([\w+]+:\/\/[^:@/]*):[^@]*@/, '$1:***@')
+  return shown.includes('://') ? shown : '***'
+}
+
+interface Found {
+  value: unknown
+  origin: string
+  /** The name the user knows it by, for errors. */
+  label: string
+}
+
+function lookUp(
+  key: SettingKey,
+  setting: Setting<unknown>,
+  sources: ConfigSources,
+  file: ConfigFile,
+): Found | undefined {
+  const given = sources.given?.[key]
+  if (given !== undefined) return { value: given, origin: 'flag', label: flagOf(key) }
+  for (const name of setting.env) {
+    const value = sources.env?.[name]
+    // An empty variable is how a shell or a compose file leaves one out.
+    if (value !== undefined && value !== '') return { value, origin: `env ${name}`, label: name }
+  }
+  if (key in file.values) {
+    return { value: file.values[key], origin: `file ${file.name}`, label: `${key} in ${file.name}` }
+  }
+  return undefined
+}
+
+function read(setting: Setting<unknown>, value: unknown): unknown {
+  if (Array.isArray(value)) return setting.kind.parse(value.join(','))
+  if (typeof value === 'object') return undefined
+  return setting.kind.parse(String(value).trim())
+}
+
+interface ConfigFile {
+  name: string
+  values: Readonly<Record<string, unknown>>
+  faults: readonly Fault[]
+}
+
+function readFile(given: string | undefined): ConfigFile {
+  const name = given ?? FILES.find((candidate) => existsSync(resolve(candidate)))
+  if (name === undefined) return { name: '', values: {}, faults: [] }
+  const fail = (message: string): ConfigFile => ({ name, values: {}, faults: [{ field: name, message }] })
+  let values: unknown
+  try {
+    // YAML 1.2 contains JSON, so one parser reads both.
+    values = parseYaml(readFileSync(resolve(name), 'utf8'))
+  } catch (error) {
+    return fail(`cannot be read: ${(error as Error).message}`)
+  }
+  if (values === null) return { name, values: {}, faults: [] }
+  if (typeof values !== 'object' || Array.isArray(values)) return fail('must hold one object of settings')
+  const faults = Object.keys(values)
+    .filter((key) => !(key in settings))
+    .map((key) => ({ field: `${key} in ${name}`, message: 'is not a setting; `dualstore config` lists them' }))
+  return { name, values: values as Record<string, unknown>, faults }
+}

@@ -1,0 +1,68 @@
+import type { CollectionDefinition } from '../schemas/collection.js'
+import type { Item, Json } from '../schemas/item.js'
+
+/**
+ * A document in the legacy shape, as other programs read it from MongoDB (legacy contract, section 8).
+ * `dualstore` is ours: the position and version it mirrors, and the whole item as JSON text when the legacy fields
+ * alone cannot give it back.
+ */
+export interface LegacyDocument {
+  _id: string
+  id: string
+  text: string
+  /** The item's created_at. */
+  timestamp: string
+  metadata: { [field: string]: Json }
+  dualstore: { seq: number; version: number; item?: string }
+}
+
+/** What a mirror is asked to hold for one document from log position `seq` on. */
+export interface MirrorChange {
+  definition: CollectionDefinition
+  id: string
+  seq: number
+  version: number
+  /** The document now; null when it is deleted. */
+  item: Item | null
+}
+
+/** A change that this mirror can never take as it is; the follower parks its document (I6). */
+export interface Rejection {
+  change: MirrorChange
+  reason: string
+}
+
+/** A document read back from a mirror. */
+export interface MirroredDocument {
+  item: Item
+  seq: number
+  version: number
+}
+
+/**
+ * A second store that holds every document in the legacy shape. Two implementations: mongo.ts and embedded.ts.
+ * Every method rejects with MIRROR_UNAVAILABLE when the store cannot be reached or does not answer in time.
+ */
+export interface Mirror {
+  readonly kind: 'mongodb' | 'embedded'
+  /** Makes the collection and the indexes that legacy readers need. Repeating it is harmless. */
+  prepare(definition: CollectionDefinition): Promise<void>
+  /**
+   * Makes the changes durable, in any order, each document at most once in a call, and returns those it can never
+   * take. A document that already stands at this position or a later one is left alone (I4), so repeating a call
+   * is harmless. After a rejection by MIRROR_UNAVAILABLE any part may have been applied.
+   */
+  apply(changes: readonly MirrorChange[]): Promise<Rejection[]>
+  get(definition: CollectionDefinition, id: string): Promise<MirroredDocument | undefined>
+  /** Every document that dualstore wrote, by ascending id (code points), starting behind `after`. Constant memory. */
+  scan(definition: CollectionDefinition, after?: string): AsyncIterable<MirroredDocument>
+  /** The newest raw documents by `timestamp`, for /debug/dualstore-data. */
+  recent(definition: CollectionDefinition, limit: number): Promise<LegacyDocument[]>
+  /** Number of documents that dualstore wrote. */
+  count(definition: CollectionDefinition): Promise<number>
+  /** Removes what is left of a dropped collection, documents of other programs excepted. */
+  drop(definition: CollectionDefinition): Promise<void>
+  /** Rejects with MIRROR_UNAVAILABLE when the store does not answer. */
+  ping(): Promise<void>
+  close(): Promise<void>
+}
