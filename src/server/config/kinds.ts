@@ -1,5 +1,7 @@
 /** How a setting's text is read. `parse` returns undefined for text that is not allowed. */
 export interface Kind<T> {
+  /** What a file or a caller may give besides text; YAML's `1.0` for a text would lose its zero unseen. */
+  also?: 'number' | 'boolean' | 'list'
   /** What is allowed, in words that finish "must be …". */
   allowed: string
   parse(text: string): T | undefined
@@ -10,26 +12,28 @@ export const text: Kind<string> = {
   parse: (value) => (value === '' ? undefined : value),
 }
 
-const truths: Readonly<Record<string, boolean>> = {
-  true: true,
-  false: false,
-  1: true,
-  0: false,
-  yes: true,
-  no: false,
-  on: true,
-  off: false,
-}
+const truths: ReadonlyMap<string, boolean> = new Map([
+  ['true', true],
+  ['false', false],
+  ['1', true],
+  ['0', false],
+  ['yes', true],
+  ['no', false],
+  ['on', true],
+  ['off', false],
+])
 
 // "false" is false: the legacy server took any non-empty text as true (defect 8).
 export const flag: Kind<boolean> = {
+  also: 'boolean',
   allowed: 'true or false (also 1 or 0, yes or no, on or off)',
-  parse: (value) => truths[value.toLowerCase()],
+  parse: (value) => truths.get(value.toLowerCase()),
 }
 
 /** A whole number between two bounds, both allowed. */
 export function integer(min: number, max: number, unit = ''): Kind<number> {
   return {
+    also: 'number',
     allowed: `a whole number from ${min} to ${max}${unit && ` (${unit})`}`,
     parse: (value) => {
       const number = Number(value)
@@ -46,6 +50,7 @@ export function oneOf<const T extends string>(...values: readonly T[]): Kind<T> 
 }
 
 export const list: Kind<readonly string[]> = {
+  also: 'list',
   allowed: 'a comma-separated list',
   parse: (value) => {
     const parts = value.split(',').map((part) => part.trim())
@@ -67,8 +72,14 @@ export const path: Kind<string> = {
   parse: (value) => (/^(\/[\w.~-]+)+$/.test(value) ? value : undefined),
 }
 
-/** Letters, digits, dots, dashes and underscores: safe in the name of a MongoDB collection or database. */
+/** Letters, digits, dots, dashes and underscores: safe in the name of a MongoDB collection. */
 export const name: Kind<string> = {
   allowed: 'letters, digits, dots, dashes and underscores, at most 60 of them',
   parse: (value) => (/^[\w.-]{1,60}$/.test(value) ? value : undefined),
+}
+
+/** The same without dots, which MongoDB refuses in the name of a database. */
+export const databaseName: Kind<string> = {
+  allowed: 'letters, digits, dashes and underscores, at most 60 of them',
+  parse: (value) => (/^[\w-]{1,60}$/.test(value) ? value : undefined),
 }

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { parse as parseYaml } from 'yaml'
+import { LineCounter, parseDocument } from 'yaml'
 import { DualstoreError, type Fault } from '../errors.js'
 import { type Config, dormant, flagOf, type Setting, type SettingKey, settings } from './settings.js'
 
@@ -47,7 +47,7 @@ export function loadConfig(sources: ConfigSources = {}): LoadedConfig {
       const shown = setting.secret ? 'the given value' : JSON.stringify(found.value)
       faults.push({ field: found.label, message: `is ${shown}, but must be ${setting.kind.allowed}` })
     }
-    effective.push({ key, value, origin: found?.origin ?? 'default', secret: setting.secret === true })
+    effective.push({ key, value, origin: found?.origin ?? 'default', secret: setting.secret !== undefined })
   }
   if (faults.length > 0) {
     const message = faults.map((fault) => `${fault.field} ${fault.message}`).join('\n')
@@ -60,12 +60,31 @@ export function loadConfig(sources: ConfigSources = {}): LoadedConfig {
   return { config, effective, withoutEffect }
 }
 
-/** The value as it may be shown: secrets are masked, and of a connection string only the password. */
-export function masked(setting: EffectiveSetting): unknown {
-  if (!setting.secret || setting.value === undefined) return setting.value
-  const shown = String(setting.value).replace(/^([\w+]+:\/\/[^:@/]*):[^@]*@/, '$1:***@')
-  return shown.includes('://') ? shown : '***'
+/** The value as it may be shown: secrets are masked, and of a connection string what could be a password. */
+export function masked(effective: EffectiveSetting): unknown {
+  const setting: Setting<unknown> = settings[effective.key]
+  if (setting.secret === undefined || effective.value === undefined) return effective.value
+  return setting.secret === 'in-url' ? maskedUrl(String(effective.value)) : '***'
 }
+
+/**
+ * Masks the password of `scheme://user:password@host`, whatever characters it holds, and every parameter, which may
+ * be one too (password, sslpassword, tlsCertificateKeyFilePassword, a session token), unless it is known to be none.
+ */
+function maskedUrl(url: string): string {
+  const [, scheme = '', user = '', rest = ''] =
+    /^([\w+]+:\/\/)(?:([^:@/?#]*)(?::.*)?@)?(.*)$/s.exec(url) ?? []
+  const at = user === '' ? '' : `${user}:***@`
+  return `${scheme}${at}${rest.replaceAll(/([?&])([^=&#]+)=([^&#]*)/g, (all, mark, name) =>
+    harmlessParameters.has(String(name).toLowerCase()) ? all : `${mark}${name}=***`,
+  )}`
+}
+
+const harmlessParameters = new Set(
+  ['sslmode', 'replicaSet', 'authSource', 'w', 'tls', 'ssl', 'directConnection', 'readPreference'].map(
+    (name) => name.toLowerCase(),
+  ),
+)
 
 interface Found {
   value: unknown
@@ -87,16 +106,21 @@ function lookUp(
     // An empty variable is how a shell or a compose file leaves one out.
     if (value !== undefined && value !== '') return { value, origin: `env ${name}`, label: name }
   }
-  if (key in file.values) {
+  if (Object.hasOwn(file.values, key)) {
     return { value: file.values[key], origin: `file ${file.name}`, label: `${key} in ${file.name}` }
   }
   return undefined
 }
 
 function read(setting: Setting<unknown>, value: unknown): unknown {
-  if (Array.isArray(value)) return setting.kind.parse(value.join(','))
-  if (typeof value === 'object') return undefined
-  return setting.kind.parse(String(value).trim())
+  const { kind } = setting
+  if (typeof value === 'string') return kind.parse(value.trim())
+  if (Array.isArray(value)) {
+    return kind.also === 'list' && value.every((part) => typeof part === 'string')
+      ? kind.parse(value.join(','))
+      : undefined
+  }
+  return typeof value === kind.also ? kind.parse(String(value)) : undefined
 }
 
 interface ConfigFile {
@@ -109,17 +133,28 @@ function readFile(given: string | undefined): ConfigFile {
   const name = given ?? FILES.find((candidate) => existsSync(resolve(candidate)))
   if (name === undefined) return { name: '', values: {}, faults: [] }
   const fail = (message: string): ConfigFile => ({ name, values: {}, faults: [{ field: name, message }] })
-  let values: unknown
+  let text: string
   try {
-    // YAML 1.2 contains JSON, so one parser reads both.
-    values = parseYaml(readFileSync(resolve(name), 'utf8'))
+    text = readFileSync(resolve(name), 'utf8')
   } catch (error) {
     return fail(`cannot be read: ${(error as Error).message}`)
   }
+  // YAML 1.2 contains JSON, so one parser reads both. Its own messages quote the line, which may hold a secret.
+  const lines = new LineCounter()
+  const document = parseDocument(text, { prettyErrors: false, lineCounter: lines })
+  const [problem] = [...document.errors, ...document.warnings]
+  if (problem !== undefined) {
+    const { line, col } = lines.linePos(problem.pos[0])
+    return fail(`is not valid YAML or JSON at line ${line}, column ${col} (${problem.code})`)
+  }
+  const values: unknown = document.toJS()
   if (values === null) return { name, values: {}, faults: [] }
   if (typeof values !== 'object' || Array.isArray(values)) return fail('must hold one object of settings')
   const faults = Object.keys(values)
-    .filter((key) => !(key in settings))
-    .map((key) => ({ field: `${key} in ${name}`, message: 'is not a setting; `dualstore config` lists them' }))
+    .filter((key) => !Object.hasOwn(settings, key))
+    .map((key) => ({
+      field: `${key} in ${name}`,
+      message: 'is not a setting; `dualstore config` lists them',
+    }))
   return { name, values: values as Record<string, unknown>, faults }
 }

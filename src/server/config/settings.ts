@@ -1,4 +1,4 @@
-import { flag, integer, type Kind, list, name, oneOf, path, text, url } from './kinds.js'
+import { databaseName, flag, integer, type Kind, list, name, oneOf, path, text, url } from './kinds.js'
 
 /** One setting. Its command-line flag is its key with dashes; docs/configuration.md is generated from here. */
 export interface Setting<T> {
@@ -9,8 +9,8 @@ export interface Setting<T> {
   env: readonly [string, ...string[]]
   group: string
   help: string
-  /** Masked wherever values are printed. */
-  secret?: boolean
+  /** Masked wherever values are printed: all of it, or of a connection string what could be a password in it. */
+  secret?: 'all' | 'in-url'
 }
 
 type Rest<T> = Omit<Setting<T>, 'kind' | 'default' | 'env' | 'group'>
@@ -52,9 +52,14 @@ export const settings = {
   shutdownGraceMs: server(integer(0, 600_000, 'milliseconds'), 10_000, ['DUALSTORE_SHUTDOWN_GRACE_MS'], {
     help: 'How long requests in flight may take after SIGTERM or SIGINT.',
   }),
-  keepAliveTimeoutMs: server(integer(0, 600_000, 'milliseconds'), 72_000, ['DUALSTORE_KEEP_ALIVE_TIMEOUT_MS'], {
-    help: 'How long an idle connection is kept; above the 60 s of common balancers.',
-  }),
+  keepAliveTimeoutMs: server(
+    integer(0, 600_000, 'milliseconds'),
+    72_000,
+    ['DUALSTORE_KEEP_ALIVE_TIMEOUT_MS'],
+    {
+      help: 'How long an idle connection is kept; above the 60 s of common balancers.',
+    },
+  ),
 
   logLevel: log(oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'), 'info', ['LOG_LEVEL'], {
     help: 'Least severe level that is logged.',
@@ -62,7 +67,7 @@ export const settings = {
 
   databaseUrl: postgres(url('postgresql', 'postgres'), undefined, ['DATABASE_URL'], {
     help: 'PostgreSQL 15 to 18. Unset: an embedded PostgreSQL under the data directory.',
-    secret: true,
+    secret: 'in-url',
   }),
   databasePoolSize: postgres(integer(2, 1000), 10, ['DATABASE_POOL_SIZE'], {
     help: 'Most connections this process opens.',
@@ -74,10 +79,12 @@ export const settings = {
     { help: 'How long a request waits for a connection before it is answered with 503.' },
   ),
   databaseStatementTimeoutMs: postgres(
-    integer(100, 3_600_000, 'milliseconds'),
+    integer(0, 3_600_000, 'milliseconds'),
     10_000,
     ['DUALSTORE_DATABASE_STATEMENT_TIMEOUT_MS'],
-    { help: 'How long PostgreSQL may work on one statement.' },
+    {
+      help: 'How long PostgreSQL may work on one statement. 0 leaves it to the server, as PgBouncer wants it.',
+    },
   ),
   followPollMs: postgres(integer(10, 60_000, 'milliseconds'), 500, ['DUALSTORE_FOLLOW_POLL_MS'], {
     help: 'How often the change log is looked at when no notification comes.',
@@ -91,9 +98,9 @@ export const settings = {
 
   mongodbUri: mirror(url('mongodb', 'mongodb+srv'), undefined, ['MONGODB_URI', 'MCP_MONGO_URI'], {
     help: 'MongoDB 5 to 8 that holds the mirror. Unset: an embedded mirror under the data directory.',
-    secret: true,
+    secret: 'in-url',
   }),
-  mongodbDatabase: mirror(name, 'database', ['DUALSTORE_MONGODB_DATABASE'], {
+  mongodbDatabase: mirror(databaseName, 'database', ['DUALSTORE_MONGODB_DATABASE'], {
     help: 'Database of the mirror; the legacy name by default.',
   }),
   agentName: mirror(name, 'duck', ['AGENT_NAME'], {
@@ -117,7 +124,7 @@ export const settings = {
   }),
   authBearerToken: security(text, undefined, ['AUTH_BEARER_TOKEN', 'BEARER_AUTH_KEY'], {
     help: 'The legacy bearer token.',
-    secret: true,
+    secret: 'all',
   }),
   corsOrigin: security(list, ['*'], ['CORS_ORIGIN'], { help: 'Origins that may call from a browser.' }),
   corsCredentials: security(flag, true, ['CORS_CREDENTIALS'], {
@@ -133,6 +140,12 @@ export const settings = {
   rateLimitWindowMs: limits(integer(1000, DAY_MS, 'milliseconds'), 900_000, ['RATE_LIMIT_WINDOW_MS'], {
     help: 'Length of the window.',
   }),
+  bodyIdleTimeoutMs: limits(
+    integer(100, 3_600_000, 'milliseconds'),
+    60_000,
+    ['DUALSTORE_BODY_IDLE_TIMEOUT_MS'],
+    { help: 'How long a client may send nothing in the middle of a request body; then it is disconnected.' },
+  ),
   bodyLimitBytes: limits(integer(1024, 268_435_456, 'bytes'), 10_485_760, ['DUALSTORE_BODY_LIMIT_BYTES'], {
     help: 'Largest request body; of an import, the largest line.',
   }),
@@ -152,9 +165,12 @@ export const settings = {
   cacheTtlSeconds: cache(integer(0, 86_400, 'seconds'), 300, ['CACHE_TTL_SECONDS'], {
     help: 'Reserved for the cache.',
   }),
-  cacheMaxSize: cache(integer(0, 1_000_000_000), 1000, ['CACHE_MAX_SIZE'], { help: 'Reserved for the cache.' }),
+  cacheMaxSize: cache(integer(0, 1_000_000_000), 1000, ['CACHE_MAX_SIZE'], {
+    help: 'Reserved for the cache.',
+  }),
   chromaUrl: cache(url('http', 'https'), undefined, ['CHROMA_URL'], {
     help: 'The legacy vector store. dualstore has none: PostgreSQL took its place.',
+    secret: 'in-url',
   }),
 } as const
 
@@ -170,7 +186,11 @@ export const dormant: readonly SettingKey[] = [
 
 export type SettingKey = keyof typeof settings
 
-type ValueOf<S> = S extends { kind: Kind<infer T>; default: infer D } ? (undefined extends D ? T | undefined : T) : never
+type ValueOf<S> = S extends { kind: Kind<infer T>; default: infer D }
+  ? undefined extends D
+    ? T | undefined
+    : T
+  : never
 
 /** The effective configuration: one value for each setting. */
 export type Config = { readonly [K in SettingKey]: ValueOf<(typeof settings)[K]> }
