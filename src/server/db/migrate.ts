@@ -25,12 +25,15 @@ export interface MigrationStatus {
   pending: { version: number; name: string }[]
 }
 
-/** Reads the numbered .sql files that ship with the program. */
-export async function loadMigrations(): Promise<Migration[]> {
-  const files = (await readdir(DIRECTORY)).filter((file) => file.endsWith('.sql')).sort()
+/**
+ * Reads the numbered .sql files that ship with the program, or those of another directory.
+ * @throws INTERNAL for a file whose name breaks the numbering 0001_name.sql, 0002_name.sql, …
+ */
+export async function loadMigrations(directory: URL = DIRECTORY): Promise<Migration[]> {
+  const files = (await readdir(directory)).filter((file) => file.endsWith('.sql')).sort()
   return Promise.all(
     files.map(async (file, index) => {
-      const sql = await readFile(new URL(file, DIRECTORY), 'utf8')
+      const sql = await readFile(new URL(file, directory), 'utf8')
       const [, digits, name] = /^(\d{4})_(\w+)\.sql$/.exec(file) ?? []
       if (digits === undefined || name === undefined || Number(digits) !== index + 1) {
         throw new DualstoreError('INTERNAL', `migration file ${file} breaks the numbering`)
@@ -41,8 +44,11 @@ export async function loadMigrations(): Promise<Migration[]> {
 }
 
 /** What is applied and what is pending. Changes nothing, and works on a database never migrated. */
-export async function migrationStatus(pool: Pool): Promise<MigrationStatus> {
-  const known = await loadMigrations()
+export async function migrationStatus(
+  pool: Pool,
+  migrations?: readonly Migration[],
+): Promise<MigrationStatus> {
+  const known = migrations ?? (await loadMigrations())
   return transaction(pool, async (tx) => {
     const exists = await tx.query(`SELECT to_regclass('dualstore.migrations') AS name`)
     const applied = exists.rows[0]?.name === null ? [] : await appliedMigrations(tx)
@@ -54,10 +60,11 @@ export async function migrationStatus(pool: Pool): Promise<MigrationStatus> {
  * Brings the database to this program's version and returns the migrations that were applied now.
  * All of it is one transaction under one lock: two instances that start at once end as one, the second finding
  * nothing left to do, and a failing migration leaves the database as it was.
+ * @param migrations What to bring it to instead of the migrations that ship with the program.
  * @throws SCHEMA_TOO_NEW when the database was migrated by a newer program; nothing is changed.
  */
-export async function migrate(pool: Pool): Promise<Migration[]> {
-  const known = await loadMigrations()
+export async function migrate(pool: Pool, migrations?: readonly Migration[]): Promise<Migration[]> {
+  const known = migrations ?? (await loadMigrations())
   return transaction(pool, async (tx) => {
     // Waiting for another instance's migration is not a runaway statement.
     await tx.query('SET LOCAL statement_timeout = 0')

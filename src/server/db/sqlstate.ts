@@ -69,7 +69,9 @@ export function isUnavailable(error: unknown): boolean {
   const code = codeOf(error)
   if (code !== undefined) {
     return (
-      reactions[code] === 'unavailable' || connectionCodes.has(code) || unavailableClasses.has(code.slice(0, 2))
+      reactions[code] === 'unavailable' ||
+      connectionCodes.has(code) ||
+      unavailableClasses.has(code.slice(0, 2))
     )
   }
   return error instanceof Error && codelessConnectionErrors.some((text) => error.message.startsWith(text))
@@ -78,7 +80,11 @@ export function isUnavailable(error: unknown): boolean {
 /** Wraps an outage as STORE_UNAVAILABLE (503); leaves every other error as it is. */
 export function storeError(error: unknown): unknown {
   if (error instanceof DualstoreError || !isUnavailable(error)) return error
-  return new DualstoreError('STORE_UNAVAILABLE', 'PostgreSQL cannot serve this request now; try again later', {
-    cause: error,
-  })
+  return new DualstoreError(
+    'STORE_UNAVAILABLE',
+    'PostgreSQL cannot serve this request now; try again later',
+    {
+      cause: error,
+    },
+  )
 }

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Pool, Queryable } from './pool.js'
+import { DualstoreError } from '../errors.js'
+import { type Pool, type Queryable, withConnection } from './pool.js'
 import { isRetryable, storeError } from './sqlstate.js'
 
 const ATTEMPTS = 5
@@ -8,28 +9,30 @@ const ATTEMPTS = 5
  * The one door to a transaction. Commits when `work` resolves, rolls back when it rejects, and runs the whole
  * of `work` again, up to five times with a growing pause, when PostgreSQL says that nothing was committed and
  * a retry may succeed (see sqlstate.ts). `work` must therefore have no effect outside the transaction.
+ * @throws STORE_UNAVAILABLE when the connection breaks. When it broke during COMMIT, the work may stand all the same.
  */
 export async function transaction<T>(pool: Pool, work: (tx: Queryable) => Promise<T>): Promise<T> {
-  return retrying(async () => {
-    const client = await pool.connect().catch((error: unknown) => {
-      throw storeError(error)
-    })
-    let broken: Error | undefined
-    try {
-      await client.query('BEGIN')
-      const result = await work(client)
-      await client.query('COMMIT')
-      return result
-    } catch (error) {
-      // A connection that cannot even roll back is thrown away, and the first error is the one that counts.
-      await client.query('ROLLBACK').catch((rollbackError: Error) => {
-        broken = rollbackError
-      })
-      throw storeError(error)
-    } finally {
-      client.release(broken)
-    }
-  })
+  return retrying(() =>
+    withConnection(pool, async ({ client, discard }) => {
+      try {
+        await client.query('BEGIN')
+        const result = await work(client)
+        const end = await client.query('COMMIT')
+        // PostgreSQL answers the COMMIT of a failed transaction with ROLLBACK, and raises nothing.
+        if (end.command !== 'COMMIT') {
+          throw new DualstoreError(
+            'INTERNAL',
+            'a failed statement was ignored, and its transaction was rolled back',
+          )
+        }
+        return result
+      } catch (error) {
+        // A connection that cannot even roll back is thrown away, and the first error is the one that counts.
+        await client.query('ROLLBACK').catch(discard)
+        throw storeError(error)
+      }
+    }),
+  )
 }
 
 /** Runs `attempt` again while it fails with a retryable SQLSTATE, at most five times in all. */

@@ -12,8 +12,8 @@ INSERT INTO dualstore.logs (log_id) VALUES (1);
 CREATE TABLE dualstore.collections (
   name text COLLATE "C" PRIMARY KEY,
   definition jsonb NOT NULL,
-  -- 'dropping' lets a drop that was interrupted be continued, and refuses writes meanwhile.
-  state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'dropping')),
+  -- 'dropping' refuses writes and lets an interrupted drop be continued; 'dropped' is kept for followers that lag.
+  state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'dropping', 'dropped')),
   version bigint NOT NULL DEFAULT 1,
   created_at timestamptz NOT NULL DEFAULT now(),
   updated_at timestamptz NOT NULL DEFAULT now()
@@ -28,10 +28,19 @@ CREATE TABLE dualstore.documents (
   item jsonb NOT NULL,
   created_at bigint NOT NULL,
   updated_at bigint NOT NULL,
-  PRIMARY KEY (collection, id),
+  -- Indexes share their names with tables: none may be called as a collection's partition could be.
+  CONSTRAINT by_collection_and_id PRIMARY KEY (collection, id),
   CONSTRAINT documents_item_carries_id CHECK (item ->> 'id' IS NOT DISTINCT FROM id)
 ) PARTITION BY LIST (collection);
-CREATE INDEX documents_by_creation ON dualstore.documents (created_at, id);
+CREATE INDEX by_creation ON dualstore.documents (created_at, id);
+
+-- The words that a full text search of an item looks through: those of its strings. PostgreSQL refuses a tsvector of
+-- more than 1 MB, which is never more than about twice its text, and one such item would fail every search; of a
+-- larger item the beginning is searched, as text.
+CREATE FUNCTION dualstore.searched(item jsonb) RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT CASE WHEN octet_length(item::text) <= 400000 THEN jsonb_to_tsvector('simple', item, '["string"]')
+    ELSE to_tsvector('simple', left(item::text, 100000)) END
+$$;
 
 -- Retention drops whole partitions. There is one open partition at a time, without an upper bound.
 CREATE TABLE dualstore.changes (
@@ -45,7 +54,9 @@ CREATE TABLE dualstore.changes (
   at bigint NOT NULL
 ) PARTITION BY RANGE (seq);
 CREATE TABLE dualstore.changes_1 PARTITION OF dualstore.changes FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
-CREATE SEQUENCE dualstore.changes_seq AS bigint CACHE 1 OWNED BY dualstore.changes.seq;
+-- The first number is 1; until it is drawn, last_value tells 0, the position in front of every change.
+CREATE SEQUENCE dualstore.changes_seq AS bigint MINVALUE 0 START 0 CACHE 1 OWNED BY dualstore.changes.seq;
+SELECT setval('dualstore.changes_seq', 0);
 
 -- I1: log order is commit order. The lock is taken before the first number is drawn and held until the commit has
 -- become visible, so that nobody can read position n while a lower one is still to appear.
@@ -127,11 +138,16 @@ SELECT dualstore.follow_table('dualstore.documents');
 CREATE FUNCTION dualstore.create_partition(collection_name text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   partition text := 'documents_' || collection_name;
+  index_id oid;
 BEGIN
   IF to_regclass(format('dualstore.%I', partition)) IS NOT NULL THEN RETURN; END IF;
   EXECUTE format('CREATE TABLE dualstore.%I PARTITION OF dualstore.documents FOR VALUES IN (%L)',
     partition, collection_name);
   PERFORM dualstore.follow_table(format('dualstore.%I', partition)::regclass);
+  -- PostgreSQL calls them documents_notes_pkey and the like, which is the partition of a collection "notes_pkey".
+  FOR index_id IN SELECT indexrelid FROM pg_index WHERE indrelid = format('dualstore.%I', partition)::regclass LOOP
+    EXECUTE format('ALTER INDEX %s RENAME TO %I', index_id::regclass, 'partition_index_' || index_id);
+  END LOOP;
 END $$;
 
 -- Drops a collection's partition. The caller has deleted its documents through the log before.
