@@ -23,11 +23,17 @@ export const CollectionName = Type.String({
 export const CollectionIndex = Type.Union([
   Type.Object(
     { fields: Type.Array(FieldPath, { minItems: 1, maxItems: 4, uniqueItems: true }) },
-    { additionalProperties: false, description: 'Finds and orders by these fields, in this order' },
+    {
+      additionalProperties: false,
+      description: 'Finds by these fields, from the first on; created_at behind them also orders',
+    },
   ),
   Type.Object(
     { type: Type.Literal('text') },
-    { additionalProperties: false, description: 'Full text of every string in the item, for the parameter q' },
+    {
+      additionalProperties: false,
+      description: 'Full text of every string in the item, for the parameter q',
+    },
   ),
 ])
 export type CollectionIndex = Static<typeof CollectionIndex>
@@ -60,9 +66,16 @@ const JsonSchema = Type.Record(Type.String(), Type.Unknown(), {
 export const CollectionDefinition = Type.Object(
   {
     name: CollectionName,
-    label: Type.String({ minLength: 1, maxLength: 60, description: 'One of its documents, for messages: Agent task' }),
+    label: Type.String({
+      minLength: 1,
+      maxLength: 60,
+      description: 'One of its documents, for messages: Agent task',
+    }),
     schema: JsonSchema,
-    id_prefix: Type.String({ pattern: '^[A-Za-z0-9-]{1,20}$', description: 'Generated ids start with it and _' }),
+    id_prefix: Type.String({
+      pattern: '^[A-Za-z0-9-]{1,20}$',
+      description: 'Generated ids start with it and _',
+    }),
     indexes: Type.Array(CollectionIndex, { maxItems: 16 }),
     mirror: MirrorMapping,
   },
