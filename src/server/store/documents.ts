@@ -1,0 +1,176 @@
+import { type Queryable, query } from '../db/pool.js'
+
+/** How a document is written; migration 0002 says what each mode does. */
+export type WriteMode = 'create' | 'put' | 'load' | 'replace' | 'delete'
+
+/** One document to write, with its item as JSON text that carries id, created_at and updated_at. */
+export interface Write {
+  mode: WriteMode
+  collection: string
+  id: string
+  /** The item; 'null' to delete. */
+  text: string
+  /** replace and delete: only when the stored version is this one; null for any. */
+  ifVersion: number | null
+  /** Epoch milliseconds, the same as in the item. */
+  createdAt: number
+  updatedAt: number
+  /** create: the client's Idempotency-Key and a fingerprint of what it asked for. */
+  idempotency: { key: string; fingerprint: string } | null
+}
+
+/** What became of one write. `text` is the stored item where it may differ from what was sent. */
+export type WriteOutcome =
+  | { outcome: 'created' | 'replaced'; version: number; text: string | null }
+  | { outcome: 'deleted'; version: number }
+  | { outcome: 'replayed'; text: string }
+  | { outcome: 'key_reused' }
+  | { outcome: 'exists'; version: number }
+  | { outcome: 'missing' }
+  | { outcome: 'version_mismatch'; version: number }
+
+export interface WriteResult {
+  /** In the order of the writes. */
+  outcomes: WriteOutcome[]
+  /** Log position of the statement's last change; null when nothing changed. */
+  position: number | null
+}
+
+/** A stored document, its item as JSON text. */
+export interface StoredDocument {
+  id: string
+  version: number
+  text: string
+}
+
+interface WriteRow {
+  collection: string | null
+  id: string
+  outcome: WriteOutcome['outcome'] | 'head'
+  version: number
+  item: string | null
+  seq: number | null
+}
+
+const keyOf = (collection: string, id: string) => `${collection}\u0000${id}`
+
+/**
+ * Writes many documents in one statement, each at most once, and tells each one's outcome. A document that was taken,
+ * missing or of another version does not disturb the others; a row that PostgreSQL refuses fails the whole statement.
+ */
+export async function writeDocuments(on: Queryable, writes: readonly Write[]): Promise<WriteResult> {
+  const rows = await query<WriteRow>(
+    on,
+    'SELECT * FROM dualstore.write_documents($1, $2, $3, $4, $5, $6, $7, $8, $9)',
+    [
+      writes.map((write) => write.mode),
+      writes.map((write) => write.collection),
+      writes.map((write) => write.id),
+      // The items are JSON text already: joined, not parsed and printed again.
+      `[${writes.map((write) => write.text).join(',')}]`,
+      writes.map((write) => write.ifVersion),
+      writes.map((write) => write.createdAt),
+      writes.map((write) => write.updatedAt),
+      writes.map((write) => write.idempotency?.key ?? null),
+      writes.map((write) => write.idempotency?.fingerprint ?? null),
+    ],
+    'write_documents',
+  )
+  const head = rows.pop()
+  const byKey = new Map(rows.map((row) => [keyOf(row.collection ?? '', row.id), row]))
+  const outcomes = writes.map((write) => outcomeOf(byKey.get(keyOf(write.collection, write.id))))
+  await explainUntouched(on, writes, outcomes)
+  return { outcomes: outcomes as WriteOutcome[], position: head?.seq ?? null }
+}
+
+function outcomeOf(row: WriteRow | undefined): WriteOutcome | undefined {
+  switch (row?.outcome) {
+    case 'created':
+    case 'replaced':
+      return { outcome: row.outcome, version: row.version, text: row.item }
+    case 'deleted':
+      return { outcome: 'deleted', version: row.version }
+    case 'replayed':
+      return { outcome: 'replayed', text: row.item ?? 'null' }
+    case 'key_reused':
+      return { outcome: 'key_reused' }
+    default:
+      return undefined
+  }
+}
+
+/** Fills in why a document was left alone, from what is stored now. */
+async function explainUntouched(
+  on: Queryable,
+  writes: readonly Write[],
+  outcomes: (WriteOutcome | undefined)[],
+): Promise<void> {
+  const untouched = writes.filter((_, index) => outcomes[index] === undefined)
+  if (untouched.length === 0) return
+  const rows = await query<{ collection: string; id: string; version: number }>(
+    on,
+    `SELECT collection, id, version FROM dualstore.documents
+     WHERE (collection, id) IN (SELECT * FROM unnest($1::text[], $2::text[]))`,
+    [untouched.map((write) => write.collection), untouched.map((write) => write.id)],
+  )
+  const versions = new Map(rows.map((row) => [keyOf(row.collection, row.id), row.version]))
+  writes.forEach((write, index) => {
+    if (outcomes[index] !== undefined) return
+    const version = versions.get(keyOf(write.collection, write.id))
+    // A create that found its id taken stays a conflict although the document may be gone again by now.
+    if (write.mode === 'create') outcomes[index] = { outcome: 'exists', version: version ?? 0 }
+    else if (version === undefined) outcomes[index] = { outcome: 'missing' }
+    else outcomes[index] = { outcome: 'version_mismatch', version }
+  })
+}
+
+/** The document with this id, or undefined. */
+export async function readDocument(
+  on: Queryable,
+  collection: string,
+  id: string,
+): Promise<StoredDocument | undefined> {
+  const rows = await query<StoredDocument>(
+    on,
+    'SELECT id, version, item::text AS text FROM dualstore.documents WHERE collection = $1 AND id = $2',
+    [collection, id],
+    'read_document',
+  )
+  return rows[0]
+}
+
+/** Number of documents in a collection, counted. */
+export async function countDocuments(on: Queryable, collection: string): Promise<number> {
+  const rows = await query<{ count: number }>(
+    on,
+    'SELECT count(*) AS count FROM dualstore.documents WHERE collection = $1',
+    [collection],
+  )
+  return rows[0]?.count ?? 0
+}
+
+/** Deletes up to `limit` documents of a collection through the log; returns how many there were. */
+export async function deleteSome(on: Queryable, collection: string, limit: number): Promise<number> {
+  const rows = await query<{ count: number }>(
+    on,
+    `WITH gone AS (
+       DELETE FROM dualstore.documents
+       WHERE collection = $1 AND id IN (SELECT id FROM dualstore.documents WHERE collection = $1 ORDER BY id LIMIT $2)
+       RETURNING 1
+     ) SELECT count(*) AS count FROM gone`,
+    [collection, limit],
+  )
+  return rows[0]?.count ?? 0
+}
+
+/** Forgets idempotency keys older than this many milliseconds; returns how many. */
+export async function forgetIdempotencyKeys(on: Queryable, olderThanMs: number): Promise<number> {
+  const rows = await query<{ count: number }>(
+    on,
+    `WITH gone AS (
+       DELETE FROM dualstore.idempotency WHERE created_at < now() - $1 * interval '1 millisecond' RETURNING 1
+     ) SELECT count(*) AS count FROM gone`,
+    [olderThanMs],
+  )
+  return rows[0]?.count ?? 0
+}

@@ -1,0 +1,47 @@
+import { type Queryable, query } from '../db/pool.js'
+
+/** A document that a follower could not apply (I6). */
+export interface ParkedDocument {
+  collection: string
+  id: string
+  /** Position of the change that could not be applied. */
+  seq: number
+  reason: string
+}
+
+/** Parks documents; one that is parked already keeps its first position and gets the newest reason. */
+export async function parkDocuments(
+  on: Queryable,
+  follower: string,
+  documents: readonly ParkedDocument[],
+): Promise<void> {
+  await query(
+    on,
+    `INSERT INTO dualstore.parked AS p (follower, collection, id, seq, reason)
+     SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[])
+     ON CONFLICT (follower, collection, id) DO UPDATE SET reason = EXCLUDED.reason, attempts = p.attempts + 1`,
+    [
+      follower,
+      documents.map((document) => document.collection),
+      documents.map((document) => document.id),
+      documents.map((document) => document.seq),
+      documents.map((document) => document.reason),
+    ],
+  )
+}
+
+export async function readParked(on: Queryable, follower: string): Promise<ParkedDocument[]> {
+  return query<ParkedDocument>(
+    on,
+    'SELECT collection, id, seq, reason FROM dualstore.parked WHERE follower = $1 ORDER BY seq',
+    [follower],
+  )
+}
+
+export async function unpark(on: Queryable, follower: string, collection: string, id: string): Promise<void> {
+  await query(on, 'DELETE FROM dualstore.parked WHERE follower = $1 AND collection = $2 AND id = $3', [
+    follower,
+    collection,
+    id,
+  ])
+}

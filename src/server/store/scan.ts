@@ -1,0 +1,40 @@
+import { type Queryable, query } from '../db/pool.js'
+import type { StoredDocument } from './documents.js'
+import { type Selection, selectionSql } from './list.js'
+import { Params } from './params.js'
+
+const PAGE_SIZE = 1000
+/** Stored bytes, compressed as they are, of the documents in one page: large ones must not pile up in memory. */
+const PAGE_BYTES = 4 * 1024 * 1024
+
+/**
+ * Every selected document by ascending id, in pages. No transaction is held open between pages, however slow the
+ * reader is: a document that is there all the time comes exactly once, one that comes or goes meanwhile may or may
+ * not be seen.
+ * @param after Starts behind this id.
+ */
+export async function* scanDocuments(
+  on: Queryable,
+  selection: Selection,
+  after = '',
+): AsyncGenerator<StoredDocument[]> {
+  for (let last = after; ; ) {
+    const params = new Params()
+    const where = selectionSql(selection, params)
+    const page = await query<StoredDocument>(
+      on,
+      `SELECT id, version, item::text AS text FROM (
+         SELECT *, sum(pg_column_size(item)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - pg_column_size(item) AS before
+         FROM (
+           SELECT d.id, d.version, d.item FROM dualstore.documents d
+           WHERE ${where} AND d.id > ${params.add(last)} ORDER BY d.id LIMIT ${PAGE_SIZE}
+         ) d
+       ) d WHERE before < ${params.add(PAGE_BYTES)} ORDER BY id`,
+      params.values,
+    )
+    // A page that its bytes have cut short holds one document at least, so an empty one is the end.
+    if (page.length === 0) return
+    yield page
+    last = page.at(-1)?.id ?? last
+  }
+}
