@@ -1,0 +1,69 @@
+/** How far a follower has got, as far as this process knows, and the wish to be told (I10). */
+export interface Progress {
+  readonly position: number
+  /** True while the last attempt to apply something failed. */
+  readonly failing: boolean
+  readonly lastError: string | undefined
+  /** Resolves true when the follower has reached `seq`, false after `timeoutMs`. */
+  reached(seq: number, timeoutMs: number): Promise<boolean>
+  /** True while somebody waits: a standby then looks at the stored position more often. */
+  readonly awaited: boolean
+}
+
+export interface MutableProgress extends Progress {
+  /** Notes a position, whoever reached it. */
+  advance(position: number): void
+  /** Notes that applying works (again). */
+  succeeded(): void
+  failed(message: string): void
+}
+
+interface Waiter {
+  seq: number
+  resolve(reached: boolean): void
+}
+
+export function createProgress(): MutableProgress {
+  const waiters = new Set<Waiter>()
+  let position = 0
+  let lastError: string | undefined
+  return {
+    get position() {
+      return position
+    },
+    get failing() {
+      return lastError !== undefined
+    },
+    get lastError() {
+      return lastError
+    },
+    get awaited() {
+      return waiters.size > 0
+    },
+    succeeded() {
+      lastError = undefined
+    },
+    advance(to) {
+      position = Math.max(position, to)
+      for (const waiter of waiters) if (waiter.seq <= position) waiter.resolve(true)
+    },
+    failed(message) {
+      lastError = message
+    },
+    reached(seq, timeoutMs) {
+      if (seq <= position) return Promise.resolve(true)
+      return new Promise((resolve) => {
+        const waiter: Waiter = {
+          seq,
+          resolve(reached) {
+            clearTimeout(timer)
+            waiters.delete(waiter)
+            resolve(reached)
+          },
+        }
+        const timer = setTimeout(() => waiter.resolve(false), timeoutMs)
+        waiters.add(waiter)
+      })
+    },
+  }
+}
