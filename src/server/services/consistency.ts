@@ -1,0 +1,82 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { formatPosition, type Position, parsePosition } from '../changes/position.js'
+import { readHead } from '../changes/read.js'
+import type { Pool } from '../db/pool.js'
+import { DualstoreError, invalid } from '../errors.js'
+import type { Progress } from '../followers/progress.js'
+
+export type ConsistencyLevel = 'eventual' | 'strict'
+
+/** What strict writes and waiting reads need (I10). */
+export interface Consistency {
+  readonly epoch: string
+  /** The level of a write: the request's own, else the setting's. */
+  level(requested: ConsistencyLevel | undefined): ConsistencyLevel
+  /** @throws MIRROR_UNAVAILABLE before anything is written, when strict is asked for and the mirror is known to be bad. */
+  beforeWrite(level: ConsistencyLevel): void
+  /** Waits until the mirror has applied a write. @throws WAIT_TIMEOUT with the position; the write stays. */
+  afterWrite(level: ConsistencyLevel, seq: number | null): Promise<void>
+  /** Waits until a store has reached a position a client was given. @throws INVALID_REQUEST or WAIT_TIMEOUT. */
+  waitFor(position: string, store: 'postgres' | 'mirror'): Promise<void>
+  /** The text for x-dualstore-position. */
+  format(seq: number): string
+}
+
+export interface ConsistencyOptions {
+  pool: Pool
+  epoch: string
+  defaultLevel: ConsistencyLevel
+  waitTimeoutMs: number
+  /** How far the mirror is; undefined when no mirror is written. */
+  mirror: Progress | undefined
+}
+
+const POSTGRES_POLL_MS = 20
+
+export function createConsistency(options: ConsistencyOptions): Consistency {
+  const { pool, epoch, mirror, waitTimeoutMs } = options
+  const timedOut = (seq: number, what: string) => {
+    const position = formatPosition({ epoch, seq })
+    return new DualstoreError(
+      'WAIT_TIMEOUT',
+      `${what} did not reach ${position} within ${waitTimeoutMs} ms`,
+      {
+        extra: { position },
+      },
+    )
+  }
+  const noMirror = (reason: string) => new DualstoreError('MIRROR_UNAVAILABLE', reason)
+
+  return {
+    epoch,
+    level: (requested) => requested ?? options.defaultLevel,
+    beforeWrite(level) {
+      if (level === 'eventual') return
+      if (mirror === undefined) throw noMirror('strict writes need a mirror, and DUAL_WRITE_ENABLED is false')
+      if (mirror.failing) throw noMirror('the mirror does not take writes now; nothing was written')
+    },
+    async afterWrite(level, seq) {
+      if (level === 'eventual' || seq === null || mirror === undefined) return
+      if (!(await mirror.reached(seq, waitTimeoutMs))) throw timedOut(seq, 'the mirror')
+    },
+    async waitFor(text, store) {
+      const wanted = requirePosition(text, epoch)
+      if (store === 'mirror') {
+        if (mirror === undefined) throw noMirror('there is no mirror: DUAL_WRITE_ENABLED is false')
+        if (!(await mirror.reached(wanted.seq, waitTimeoutMs))) throw timedOut(wanted.seq, 'the mirror')
+        return
+      }
+      for (const deadline = Date.now() + waitTimeoutMs; ; await delay(POSTGRES_POLL_MS)) {
+        if ((await readHead(pool)).position >= wanted.seq) return
+        if (Date.now() >= deadline) throw timedOut(wanted.seq, 'the log')
+      }
+    },
+    format: (seq) => formatPosition({ epoch, seq }),
+  }
+}
+
+function requirePosition(text: string, epoch: string): Position {
+  const position = parsePosition(text)
+  if (position?.epoch === epoch) return position
+  throw invalid('x-dualstore-wait-for', `must be a position of this log, such as ${epoch}-42`)
+}

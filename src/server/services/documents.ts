@@ -1,0 +1,288 @@
+import type { Hints } from '../changes/hints.js'
+import { CHANGES_CHANNEL } from '../changes/hints.js'
+import { readHead } from '../changes/read.js'
+import type { Pool } from '../db/pool.js'
+import { DualstoreError, invalid, invalidAll } from '../errors.js'
+import type { Mirror } from '../mirror/contract.js'
+import { readDocument, type Write } from '../store/documents.js'
+import type { Consistency, ConsistencyLevel } from './consistency.js'
+import { fingerprint } from './fingerprint.js'
+import type { Gatherer, Written } from './gatherer.js'
+import { newId, requireId } from './ids.js'
+import { ownFields } from './item-validator.js'
+import { applyPatch, type Patch } from './patch.js'
+import { type Precondition, versionToMatch } from './precondition.js'
+import type { Collection, Registry } from './registry.js'
+import { createTurns } from './turns.js'
+
+/** A document as it is answered: its item stays JSON text all the way (I13). */
+export interface DocumentAnswer {
+  id: string
+  version: number
+  /** The item as JSON text. */
+  text: string
+}
+
+export interface WriteAnswer extends DocumentAnswer {
+  created: boolean
+  /** The text for x-dualstore-position; null when an Idempotency-Key was replayed and nothing was written. */
+  position: string | null
+}
+
+export interface WriteOptions {
+  consistency?: ConsistencyLevel | undefined
+  precondition?: Precondition | undefined
+}
+
+export interface CreateOptions extends Pick<WriteOptions, 'consistency'> {
+  /** Repeating the request with the same key and body repeats nothing and is answered the same. */
+  idempotencyKey?: string | undefined
+}
+
+export interface ReadOptions {
+  /** Which store answers; PostgreSQL unless told. */
+  from?: 'postgres' | 'mirror' | undefined
+  /** A position the store must have reached first. */
+  waitFor?: string | undefined
+}
+
+export interface DocumentServiceOptions {
+  pool: Pool
+  registry: Registry
+  gatherer: Gatherer
+  hints: Hints
+  consistency: Consistency
+  mirror: Mirror | undefined
+  now?: () => number
+}
+
+/** Single documents: the same rules for HTTP, the CLI and batches. */
+export type DocumentService = ReturnType<typeof createDocumentService>
+
+/** A patch without If-Match is tried again when somebody else was faster, this many times. */
+const PATCH_ATTEMPTS = 20
+
+export function createDocumentService(options: DocumentServiceOptions) {
+  const { pool, registry, gatherer, hints, consistency, mirror } = options
+  const now = options.now ?? Date.now
+  // Patches of one document wait for each other here instead of overtaking each other in PostgreSQL.
+  const turns = createTurns()
+
+  /** Writes through the gatherer, wakes whoever follows, and waits for the mirror when that was asked for. */
+  const commit = async (write: Write, requested: ConsistencyLevel | undefined): Promise<Written> => {
+    const level = consistency.level(requested)
+    consistency.beforeWrite(level)
+    const written = await gatherer.write(write)
+    if (written.outcome === 'replayed' && level === 'strict') {
+      // The request that wrote it may be the one that timed out waiting.
+      await consistency.afterWrite(level, (await readHead(pool)).position)
+    }
+    if (written.position !== null) {
+      hints.tell(CHANGES_CHANNEL)
+      await consistency.afterWrite(level, written.position)
+    }
+    return written
+  }
+
+  const answer = (write: Write, written: Written): WriteAnswer => {
+    const position = written.position === null ? null : consistency.format(written.position)
+    switch (written.outcome) {
+      case 'created':
+      case 'replaced':
+        return {
+          id: write.id,
+          version: written.version,
+          text: written.text ?? write.text,
+          created: written.outcome === 'created',
+          position,
+        }
+      case 'replayed':
+        return { id: idOf(written.text), version: 1, text: written.text, created: true, position }
+      case 'key_reused':
+        throw new DualstoreError(
+          'IDEMPOTENCY_KEY_REUSED',
+          'this Idempotency-Key was used before with another body; use a new key for a new request',
+        )
+      case 'exists':
+        throw new DualstoreError('ALREADY_EXISTS', `the id "${write.id}" is taken in ${write.collection}`)
+      case 'version_mismatch':
+        throw preconditionFailed(`the document has version ${written.version}`)
+      default:
+        throw new DualstoreError('INTERNAL', `unexpected outcome ${written.outcome}`)
+    }
+  }
+
+  const stored = (collection: Collection, id: string) => readDocument(pool, collection.definition.name, id)
+
+  const find = async (collection: Collection, id: string): Promise<DocumentAnswer> => {
+    const document = await stored(collection, id)
+    if (document === undefined) throw notFound(collection, id)
+    return document
+  }
+
+  return {
+    /** @throws COLLECTION_NOT_FOUND */
+    async requireCollection(name: string): Promise<void> {
+      await registry.get(name)
+    },
+
+    /** Creates a document. An `id` in the body is used when it is valid and free; times are the server's. */
+    async create(name: string, body: unknown, given: CreateOptions = {}): Promise<WriteAnswer> {
+      const collection = await registry.get(name)
+      const fields = requireObject(body, 'body')
+      const at = now()
+      const id =
+        fields.id === undefined ? newId(collection.definition.id_prefix, at) : requireId(fields.id, 'body.id')
+      const write = writeOf('create', collection, { id, fields, at })
+      if (given.idempotencyKey !== undefined) {
+        write.idempotency = { key: given.idempotencyKey, fingerprint: fingerprint(fields) }
+      }
+      return answer(write, await commit(write, given.consistency))
+    },
+
+    /** The document, from PostgreSQL or, when asked, from the mirror. @throws NOT_FOUND */
+    async get(name: string, id: string, { from, waitFor }: ReadOptions = {}): Promise<DocumentAnswer> {
+      const collection = await registry.get(name)
+      requireId(id, 'params.id')
+      if (waitFor !== undefined) await consistency.waitFor(waitFor, from ?? 'postgres')
+      if (from !== 'mirror') return find(collection, id)
+      const found = await requireMirror(mirror).get(collection.definition, id)
+      if (found === undefined) throw notFound(collection, id)
+      return { id, version: found.version, text: JSON.stringify(found.item) }
+    },
+
+    /** Creates or replaces the document with this id. */
+    async put(name: string, id: string, body: unknown, given: WriteOptions = {}): Promise<WriteAnswer> {
+      const collection = await registry.get(name)
+      const fields = requireObject(body, 'body')
+      requireId(id, 'params.id')
+      if (fields.id !== undefined && fields.id !== id)
+        throw invalid('body.id', `must be "${id}", as in the path`)
+      const { precondition } = given
+      const write = writeOf('put', collection, { id, fields, at: now() })
+      if (precondition?.ifNoneMatch === '*') write.mode = 'create'
+      else if (precondition?.ifMatch !== undefined) {
+        write.mode = 'replace'
+        write.ifVersion = await versionToMatch(precondition.ifMatch, () => stored(collection, id))
+      }
+      const written = await commit(write, given.consistency)
+      if (written.outcome === 'missing') throw preconditionFailed('the document does not exist')
+      if (written.outcome === 'exists')
+        throw preconditionFailed(`the document has version ${written.version}`)
+      return answer(write, written)
+    },
+
+    /** Changes parts of a document, by merge patch or JSON patch, on exactly the version it read. */
+    async patch(name: string, id: string, patch: Patch, given: WriteOptions = {}): Promise<WriteAnswer> {
+      const collection = await registry.get(name)
+      requireId(id, 'params.id')
+      const { ifMatch, ifNoneMatch } = given.precondition ?? {}
+      const attempts = async (): Promise<WriteAnswer> => {
+        for (let attempt = 1; ; attempt++) {
+          const current = await find(collection, id)
+          if (ifNoneMatch === '*') throw preconditionFailed(`the document has version ${current.version}`)
+          if (ifMatch !== undefined && ifMatch !== '*' && !ifMatch.includes(current.version)) {
+            throw preconditionFailed(`the document has version ${current.version}`)
+          }
+          const patched = requireObject(applyPatch(JSON.parse(current.text), patch), 'the patched document')
+          if (patched.id !== id) throw invalid('body.id', 'cannot be changed', 'INVALID_PATCH')
+          const write = writeOf('replace', collection, { id, fields: patched, at: now() })
+          write.ifVersion = current.version
+          const written = await commit(write, given.consistency)
+          if (written.outcome === 'missing') throw notFound(collection, id)
+          if (written.outcome !== 'version_mismatch') return answer(write, written)
+          if (ifMatch !== undefined && ifMatch !== '*') return answer(write, written)
+          if (attempt >= PATCH_ATTEMPTS) {
+            throw new DualstoreError('CONFLICT', 'the document is changed too often by others; try again')
+          }
+        }
+      }
+      return turns.take(`${collection.definition.name}\u0000${id}`, attempts)
+    },
+
+    /** Deletes a document. @throws NOT_FOUND, or PRECONDITION_FAILED when it has another version. */
+    async remove(
+      name: string,
+      id: string,
+      given: WriteOptions = {},
+    ): Promise<{ id: string; position: string | null }> {
+      const collection = await registry.get(name)
+      requireId(id, 'params.id')
+      const { ifMatch, ifNoneMatch } = given.precondition ?? {}
+      if (ifNoneMatch === '*') {
+        throw preconditionFailed(`the document has version ${(await find(collection, id)).version}`)
+      }
+      const ifVersion =
+        ifMatch === undefined ? null : await versionToMatch(ifMatch, () => find(collection, id))
+      const write: Write = {
+        mode: 'delete',
+        collection: collection.definition.name,
+        id,
+        text: 'null',
+        ifVersion,
+        createdAt: 0,
+        updatedAt: 0,
+        idempotency: null,
+      }
+      const written = await commit(write, given.consistency)
+      if (written.outcome === 'missing') throw notFound(collection, id)
+      if (written.outcome === 'version_mismatch') {
+        throw preconditionFailed(`the document has version ${written.version}`)
+      }
+      return { id, position: written.position === null ? null : consistency.format(written.position) }
+    },
+  }
+}
+
+interface WriteInput {
+  id: string
+  fields: Readonly<Record<string, unknown>>
+  /** Epoch milliseconds. */
+  at: number
+}
+
+/** Checks the fields against the collection and puts the server's own in front. @throws INVALID_REQUEST */
+function writeOf(mode: Write['mode'], collection: Collection, input: WriteInput): Write {
+  const fields = ownFields(input.fields)
+  const fault = collection.validate(fields, 'body')
+  if (fault !== undefined) throw invalidAll([fault])
+  const time = new Date(input.at).toISOString()
+  return {
+    mode,
+    collection: collection.definition.name,
+    id: input.id,
+    text: JSON.stringify({ id: input.id, created_at: time, updated_at: time, ...fields }),
+    ifVersion: null,
+    createdAt: input.at,
+    updatedAt: input.at,
+    idempotency: null,
+  }
+}
+
+/** @throws INVALID_REQUEST when a value is not a JSON object. */
+export function requireObject(value: unknown, field: string): Readonly<Record<string, unknown>> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    return value as Readonly<Record<string, unknown>>
+  }
+  throw invalid(field, 'must be a JSON object')
+}
+
+/** @throws MIRROR_UNAVAILABLE when no mirror is configured. */
+export function requireMirror(mirror: Mirror | undefined): Mirror {
+  if (mirror !== undefined) return mirror
+  throw new DualstoreError('MIRROR_UNAVAILABLE', 'there is no mirror: DUAL_WRITE_ENABLED is false')
+}
+
+function notFound(collection: Collection, id: string): DualstoreError {
+  return new DualstoreError('NOT_FOUND', `${collection.definition.name} has no document "${id}"`, {
+    error: `${collection.definition.label} not found`,
+  })
+}
+
+function preconditionFailed(reason: string): DualstoreError {
+  return new DualstoreError('PRECONDITION_FAILED', reason)
+}
+
+function idOf(text: string): string {
+  return (JSON.parse(text) as { id: string }).id
+}

@@ -1,0 +1,208 @@
+import { codeOf, isUnavailable } from '../db/sqlstate.js'
+import { DualstoreError } from '../errors.js'
+import type { Write, WriteOutcome, WriteResult } from '../store/documents.js'
+
+/** The outcome of one write, and the log position from which on it is visible; null when nothing changed. */
+export type Written = WriteOutcome & { position: number | null }
+
+/** Gathers concurrent writes into shared statements (I11). */
+export interface Gatherer {
+  /**
+   * Writes one document. Resolves when the write is committed.
+   * @throws OVERLOADED when the queue is full; STORE_UNAVAILABLE when PostgreSQL cannot take it; what `refuse` makes
+   * of a row that PostgreSQL refuses.
+   */
+  write(write: Write): Promise<Written>
+  /** Writes many documents, each as `write` would, and resolves when all are settled: in their order, never rejecting. */
+  writeAll(writes: readonly Write[]): Promise<PromiseSettledResult<Written>[]>
+  /** Resolves when everything accepted so far is settled. */
+  drain(): Promise<void>
+  /** Writes waiting for a statement. */
+  readonly waiting: number
+}
+
+export interface GathererOptions {
+  /** Runs one statement for many writes. */
+  run(writes: readonly Write[]): Promise<WriteResult>
+  /** Turns PostgreSQL's refusal of a single row into an error for its caller. */
+  refuse(error: unknown, write: Write): unknown
+  /** Most rows and bytes of items in one statement. */
+  maxRows: number
+  maxBytes: number
+  /** Most writes that may wait; more are refused at once. */
+  maxWaiting: number
+  /** Statements under way at once. */
+  lanes: number
+}
+
+interface Entry {
+  write: Write
+  /** What must not stand in two statements at once. */
+  keys: readonly string[]
+  settle(result: Written): void
+  fail(error: unknown): void
+}
+
+const GATHER: Omit<GathererOptions, 'run' | 'refuse'> = {
+  maxRows: 500,
+  maxBytes: 4 * 1024 * 1024,
+  maxWaiting: 20_000,
+  lanes: 2,
+}
+
+/**
+ * While a statement is under way, the writes that arrive wait together and share the next one: nobody waits for a
+ * timer, and one client alone gets a statement of its own at once. Two writes of the same document, or with the same
+ * Idempotency-Key, never share a statement nor overtake each other. A row that PostgreSQL refuses fails alone: its
+ * statement is halved until it stands by itself.
+ */
+export function createGatherer(
+  options: Pick<GathererOptions, 'run' | 'refuse'> & Partial<GathererOptions>,
+): Gatherer {
+  const { run, refuse, maxRows, maxBytes, maxWaiting, lanes } = { ...GATHER, ...options }
+  let queue: Entry[] = []
+  const busy = new Set<string>()
+  const idle: (() => void)[] = []
+  let running = 0
+  let scheduled = false
+
+  /** Takes the next batch from the queue, leaving in place whatever a running or chosen write must finish before. */
+  const take = (): Entry[] => {
+    const batch: Entry[] = []
+    const left: Entry[] = []
+    const blocked = new Set<string>()
+    let bytes = 0
+    let index = 0
+    for (; index < queue.length && batch.length < maxRows; index++) {
+      const entry = queue[index] as Entry
+      const fits = batch.length === 0 || bytes + entry.write.text.length <= maxBytes
+      if (fits && !entry.keys.some((key) => busy.has(key) || blocked.has(key))) {
+        batch.push(entry)
+        bytes += entry.write.text.length
+        for (const key of entry.keys) busy.add(key)
+      } else {
+        left.push(entry)
+        for (const key of entry.keys) blocked.add(key)
+      }
+    }
+    queue = left.length === 0 ? queue.slice(index) : left.concat(queue.slice(index))
+    return batch
+  }
+
+  const pump = () => {
+    scheduled = false
+    while (running < lanes && queue.length > 0) {
+      const batch = take()
+      if (batch.length === 0) break
+      running++
+      void settleBatch(batch).finally(() => {
+        for (const entry of batch) for (const key of entry.keys) busy.delete(key)
+        running--
+        pump()
+        if (running === 0 && queue.length === 0) for (const resolve of idle.splice(0)) resolve()
+      })
+    }
+  }
+
+  const settleBatch = async (batch: readonly Entry[]): Promise<void> => {
+    try {
+      const { outcomes, position } = await run(batch.map((entry) => entry.write))
+      batch.forEach((entry, index) => {
+        const outcome = outcomes[index]
+        if (outcome === undefined)
+          entry.fail(new DualstoreError('INTERNAL', 'a write came back without an outcome'))
+        else entry.settle({ ...outcome, position: changed(outcome) ? position : null })
+      })
+    } catch (error) {
+      const [only] = batch
+      if (isUnavailable(error)) for (const entry of batch) entry.fail(error)
+      else if (batch.length === 1 && only !== undefined) only.fail(refuse(error, only.write))
+      else {
+        const half = Math.ceil(batch.length / 2)
+        await settleBatch(batch.slice(0, half))
+        await settleBatch(batch.slice(half))
+      }
+    }
+  }
+
+  const enqueue = (write: Write, settle: Entry['settle'], fail: Entry['fail']) => {
+    if (queue.length >= maxWaiting) {
+      return fail(new DualstoreError('OVERLOADED', 'too many writes are waiting; try again shortly'))
+    }
+    queue.push({ write, keys: keysOf(write), settle, fail })
+    if (scheduled) return
+    scheduled = true
+    // After this turn of the event loop: requests that arrived together share a statement.
+    setImmediate(pump)
+  }
+
+  return {
+    write: (write) => new Promise((settle, fail) => enqueue(write, settle, fail)),
+    writeAll(writes) {
+      // One promise for all of them: an import would otherwise spend more on promises than on documents.
+      return new Promise((resolve) => {
+        const results = new Array<PromiseSettledResult<Written>>(writes.length)
+        let left = writes.length
+        const done = (index: number, result: PromiseSettledResult<Written>) => {
+          results[index] = result
+          if (--left === 0) resolve(results)
+        }
+        if (left === 0) resolve(results)
+        writes.forEach((write, index) => {
+          enqueue(
+            write,
+            (value) => done(index, { status: 'fulfilled', value }),
+            (reason) => done(index, { status: 'rejected', reason }),
+          )
+        })
+      })
+    },
+    drain() {
+      return running === 0 && queue.length === 0
+        ? Promise.resolve()
+        : new Promise((resolve) => idle.push(resolve))
+    },
+    get waiting() {
+      return queue.length
+    },
+  }
+}
+
+function keysOf(write: Write): string[] {
+  const document = `d\u0000${write.collection}\u0000${write.id}`
+  return write.idempotency === null
+    ? [document]
+    : [document, `k\u0000${write.collection}\u0000${write.idempotency.key}`]
+}
+
+function changed(outcome: WriteOutcome): boolean {
+  return outcome.outcome === 'created' || outcome.outcome === 'replaced' || outcome.outcome === 'deleted'
+}
+
+/** What PostgreSQL says when it refuses one row, for the caller whose row it was. Codes: PostgreSQL, appendix A. */
+export function refusedRow(error: unknown, write: Write): unknown {
+  switch (codeOf(error)) {
+    case '23514': // check_violation: no partition takes the row, so the collection is being dropped
+      return new DualstoreError('COLLECTION_NOT_FOUND', `there is no collection "${write.collection}"`)
+    case '22P02': // invalid_text_representation
+    case '22P05': // untranslatable_character
+    case '22021': // character_not_in_repertoire
+    case '22003': // numeric_value_out_of_range
+      return new DualstoreError(
+        'INVALID_REQUEST',
+        `the document ${write.id} holds a value that cannot be stored`,
+        {
+          cause: error,
+        },
+      )
+    case '54000': // program_limit_exceeded: a value of an indexed field is too long
+    case '54001': // statement_too_complex
+      return new DualstoreError(
+        'INVALID_REQUEST',
+        `the document ${write.id} holds a value that is too long for a field with an index (about 2,600 bytes)`,
+        { cause: error },
+      )
+    default:
+      return error
+  }
+}

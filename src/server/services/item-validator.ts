@@ -1,0 +1,52 @@
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
+import addFormats from 'ajv-formats'
+import { type Fault, invalid } from '../errors.js'
+import { storageFault } from './storable.js'
+
+/** Finds the first thing wrong with an item's own fields; undefined when it may be stored. */
+export type ItemValidator = (fields: Readonly<Record<string, unknown>>, path: string) => Fault | undefined
+
+/**
+ * Compiles a collection's JSON Schema (draft 07 with the usual formats; unknown keywords are errors).
+ * @throws INVALID_DEFINITION with what the schema compiler says.
+ */
+export function compileItemValidator(schema: Readonly<Record<string, unknown>>): ItemValidator {
+  // An instance of its own for each schema: a definition that is replaced leaves nothing behind.
+  const ajv = new Ajv({ strict: true, strictTypes: false, strictRequired: false, ownProperties: true })
+  addFormats.default(ajv)
+  let check: ValidateFunction
+  try {
+    check = ajv.compile(schema)
+  } catch (error) {
+    throw invalid('schema', `is not a usable JSON Schema: ${(error as Error).message}`, 'INVALID_DEFINITION')
+  }
+  if ('$async' in check) {
+    throw invalid('schema.$async', 'is not allowed: documents are checked at once', 'INVALID_DEFINITION')
+  }
+  return (fields, path) => {
+    const fault = storageFault(fields, path)
+    if (fault !== undefined) return fault
+    return check(fields) ? undefined : describe(check.errors?.[0], path)
+  }
+}
+
+function describe(error: ErrorObject | undefined, path: string): Fault {
+  const at = (error?.instancePath ?? '').split('/').slice(1)
+  const field = [path, ...at.map((segment) => segment.replaceAll('~1', '/').replaceAll('~0', '~'))].join('.')
+  const { keyword, params, message } = error ?? {}
+  if (keyword === 'required') return { field: `${field}.${params?.missingProperty}`, message: 'is required' }
+  if (keyword === 'additionalProperties') {
+    return { field: `${field}.${params?.additionalProperty}`, message: 'is not a field of this collection' }
+  }
+  if (keyword === 'enum') {
+    return { field, message: `must be one of ${params?.allowedValues.map(String).join(', ')}` }
+  }
+  return { field, message: message ?? 'does not fit the schema' }
+}
+
+/** An item without the fields that only the server sets. */
+export function ownFields(item: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  // SERVER_FIELDS by name: objects that fields are deleted from are slow ever after, when they are read and printed.
+  const { id, created_at, updated_at, ...fields } = item
+  return fields
+}

@@ -1,0 +1,142 @@
+import type { Pool } from '../db/pool.js'
+import { invalid } from '../errors.js'
+import { both, everything, type Filter } from '../filter/ast.js'
+import { decodeCursor, encodeCursor, fingerprint, parseSort } from '../filter/cursor.js'
+import { parseFilter } from '../filter/parse.js'
+import { isStorable } from '../filter/path.js'
+import type { LegacyDocument, Mirror } from '../mirror/contract.js'
+import type { ListQuery, Pagination, SelectionQuery } from '../schemas/wire.js'
+import {
+  countSelected,
+  estimateSelected,
+  type ListedDocument,
+  listDocuments,
+  type PageRequest,
+  type Selection,
+} from '../store/list.js'
+import type { Consistency } from './consistency.js'
+import { type ReadOptions, requireMirror } from './documents.js'
+import { listMirror } from './mirror-listing.js'
+import { parseProjection, project } from './projection.js'
+import type { Registry } from './registry.js'
+import { parseTime } from './time.js'
+
+/** One page of a list. */
+export interface Page {
+  /** Items as JSON text. */
+  texts: string[]
+  pagination: Pagination
+  source: 'postgres' | 'mirror'
+}
+
+export interface ListingServiceOptions {
+  pool: Pool
+  registry: Registry
+  consistency: Consistency
+  mirror: Mirror | undefined
+}
+
+export type ListingService = ReturnType<typeof createListingService>
+
+export function createListingService({ pool, registry, consistency, mirror }: ListingServiceOptions) {
+  const select = async (name: string, query: SelectionQuery): Promise<Selection> => {
+    const { definition } = await registry.get(name)
+    if (query.q !== undefined) requireStorable(query.q, 'query.q')
+    return { collection: definition.name, schema: definition.schema, filter: filterOf(query), text: query.q }
+  }
+
+  return {
+    /** Which documents a request's parameters select. @throws INVALID_REQUEST, INVALID_FILTER */
+    select,
+
+    /** One page of a collection's documents. @throws INVALID_REQUEST, INVALID_FILTER, INVALID_CURSOR */
+    async list(name: string, query: ListQuery, read: ReadOptions = {}): Promise<Page> {
+      const selection = await select(name, query)
+      const sort = parseSort(query.sort_by, query.sort_order)
+      const fields = query.fields === undefined ? undefined : parseProjection(query.fields)
+      const selected = fingerprint([selection.collection, selection.filter, selection.text ?? null])
+      const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor, sort, selected)
+      const { limit } = query
+      // A cursor says where to start; an offset beside it would have to be added to something no longer known.
+      const offset = after === undefined ? query.offset : 0
+      const source = read.from ?? 'postgres'
+      if (read.waitFor !== undefined) await consistency.waitFor(read.waitFor, source)
+
+      // One row more than asked for tells whether there is a next page, whatever `count` says.
+      const request: PageRequest = { sort, limit: limit + 1, offset, after }
+      const { rows, total } =
+        source === 'mirror'
+          ? await listMirror(requireMirror(mirror), (await registry.get(name)).definition, selection, request)
+          : await readPage(selection, request, query.count)
+      const shown = rows.slice(0, limit)
+      const last = shown.at(-1)
+      const more = rows.length > limit
+      return {
+        texts: shown.map(({ text }) => (fields === undefined ? text : project(text, fields))),
+        pagination: {
+          total: query.count === 'none' ? null : total,
+          limit,
+          offset,
+          has_more: more,
+          next_cursor: more && last !== undefined ? encodeCursor(sort, selected, last.key) : null,
+        },
+        source,
+      }
+    },
+
+    /** The newest documents of a collection as the mirror holds them. @throws MIRROR_UNAVAILABLE */
+    async recentRaw(name: string, limit: number): Promise<LegacyDocument[]> {
+      return requireMirror(mirror).recent((await registry.get(name)).definition, limit)
+    },
+  }
+
+  async function readPage(selection: Selection, request: PageRequest, count: ListQuery['count']) {
+    const [rows, total] = await Promise.all([
+      listDocuments(pool, selection, request),
+      count === 'exact'
+        ? countSelected(pool, selection)
+        : count === 'estimated'
+          ? estimateSelected(pool, selection)
+          : 0,
+    ])
+    return { rows, total } satisfies { rows: ListedDocument[]; total: number }
+  }
+}
+
+/** The legacy parameters are shorthands in the filter language; all of them must hold. */
+function filterOf(query: SelectionQuery): Filter {
+  let filter: Filter = query.filter === undefined ? everything : parseFilter(query.filter, 'query.filter')
+  if (query.session_id !== undefined) {
+    requireStorable(query.session_id, 'query.session_id')
+    filter = both(filter, { op: 'in', path: ['session_id'], values: [query.session_id] })
+  }
+  if (query.created_after !== undefined) {
+    filter = both(filter, {
+      op: 'gte',
+      path: ['created_at'],
+      bound: isoTime(query.created_after, 'created_after'),
+    })
+  }
+  if (query.created_before !== undefined) {
+    filter = both(filter, {
+      op: 'lte',
+      path: ['created_at'],
+      bound: isoTime(query.created_before, 'created_before'),
+    })
+  }
+  return filter
+}
+
+function requireStorable(text: string, field: string): void {
+  if (!isStorable(text)) throw invalid(field, 'must not contain NUL characters and unpaired surrogates')
+}
+
+/** A time as items have it, so that comparing the texts compares the times. */
+function isoTime(text: string, parameter: string): string {
+  const time = parseTime(text)
+  if (time !== undefined) return new Date(time).toISOString()
+  throw invalid(
+    `query.${parameter}`,
+    'must be an ISO 8601 time such as 2026-01-31T12:00:00Z (write + as %2B in a URL)',
+  )
+}

@@ -1,0 +1,106 @@
+import { readHead } from '../changes/read.js'
+import type { Pool } from '../db/pool.js'
+import { MIRROR_FOLLOWER } from '../followers/mirror.js'
+import type { Progress } from '../followers/progress.js'
+import type { Mirror } from '../mirror/contract.js'
+import { readFollowers, type StoredFollower } from '../store/positions.js'
+import type { Registry } from './registry.js'
+
+/** One thing the service stands on. */
+export interface Check {
+  ok: boolean
+  reason?: string
+}
+
+export interface Readiness {
+  ready: boolean
+  checks: {
+    postgres: Check
+    /** Never makes the service unready: writes go on without the mirror, and the log drains later (I9). */
+    mirror: Check & { kind: Mirror['kind'] | 'none'; position?: number; lag?: number }
+  }
+}
+
+export interface StatusServiceOptions {
+  pool: Pool
+  registry: Registry
+  mirror: Mirror | undefined
+  progress: Progress | undefined
+}
+
+export type StatusService = ReturnType<typeof createStatusService>
+
+export function createStatusService({ pool, registry, mirror, progress }: StatusServiceOptions) {
+  let closing = false
+  const postgres = async (): Promise<Check & { head: number }> => {
+    if (closing) return { ok: false, reason: 'the server is shutting down', head: 0 }
+    try {
+      return { ok: true, head: (await readHead(pool)).position }
+    } catch (error) {
+      return { ok: false, reason: (error as Error).message, head: 0 }
+    }
+  }
+  return {
+    /** From here on the service says that it is not ready. */
+    shutDown() {
+      closing = true
+    },
+
+    async readiness(): Promise<Readiness> {
+      const { head, ...checked } = await postgres()
+      return { ready: checked.ok, checks: { postgres: checked, mirror: mirrorCheck(head) } }
+    },
+
+    /**
+     * Readiness for a process that follows nothing itself: where the mirror is comes from what its leader stored, and
+     * without a leader the mirror is asked directly, since nobody else can say whether it would answer.
+     */
+    async survey(): Promise<Readiness> {
+      const { head, ...checked } = await postgres()
+      if (mirror === undefined) {
+        return { ready: checked.ok, checks: { postgres: checked, mirror: { ok: true, kind: 'none' } } }
+      }
+      const follower = checked.ok ? await mirrorFollower() : undefined
+      const position = follower?.position ?? 0
+      const where = { kind: mirror.kind, position, lag: Math.max(0, head - position) }
+      const reason =
+        follower?.led === true
+          ? (follower.last_error ?? undefined)
+          : await mirror.ping().then(
+              () => undefined,
+              (error: Error) => error.message,
+            )
+      const mirrored = { ok: reason === undefined, ...(reason !== undefined && { reason }), ...where }
+      return { ready: checked.ok, checks: { postgres: checked, mirror: mirrored } }
+    },
+
+    /** Whether a running server mirrors what is written now; true also when no mirror is wanted. */
+    async mirrorIsLed(): Promise<boolean> {
+      return mirror === undefined || (await mirrorFollower())?.led === true
+    },
+
+    /** The legacy server's `stores`: whether each of its three collections can be used. */
+    async stores(): Promise<Record<'sessionMessages' | 'agentTasks' | 'opencodeEvents', boolean>> {
+      const { ok } = await postgres()
+      const names = new Set(registry.all().map((collection) => collection.definition.name))
+      return {
+        sessionMessages: ok && names.has('session_messages'),
+        agentTasks: ok && names.has('agent_tasks'),
+        opencodeEvents: ok && names.has('opencode_events'),
+      }
+    },
+  }
+
+  async function mirrorFollower(): Promise<StoredFollower | undefined> {
+    return (await readFollowers(pool)).find((follower) => follower.id === MIRROR_FOLLOWER)
+  }
+
+  function mirrorCheck(head: number): Readiness['checks']['mirror'] {
+    if (mirror === undefined || progress === undefined) return { ok: true, kind: 'none' }
+    const { position, lastError } = progress
+    const where = { kind: mirror.kind, position, lag: Math.max(0, head - position) }
+    return lastError === undefined
+      ? { ok: true, ...where }
+      : { ok: false, reason: 'it does not take changes now', ...where }
+  }
+}

@@ -1,0 +1,50 @@
+import type { Fault } from '../errors.js'
+
+/** Levels of nesting below which BSON, and with it every MongoDB, takes a document. */
+export const MAX_DEPTH = 90
+
+/**
+ * Finds what no store can hold although it is JSON: the character U+0000 and lone surrogates (PostgreSQL's jsonb),
+ * numbers beyond double precision, and nesting deeper than BSON allows.
+ * @param value Any parsed JSON.
+ * @param path Where it stands, for the fault: `body`.
+ * @returns The first fault, or undefined.
+ */
+export function storageFault(value: unknown, path: string, depth = 0): Fault | undefined {
+  if (typeof value === 'string') return stringFault(value, path)
+  if (typeof value === 'number') {
+    return Number.isFinite(value)
+      ? undefined
+      : { field: path, message: 'must be a number that a double can hold' }
+  }
+  if (typeof value !== 'object' || value === null) return undefined
+  if (depth >= MAX_DEPTH)
+    return { field: path, message: `must not be nested deeper than ${MAX_DEPTH} levels` }
+  if (Array.isArray(value)) {
+    for (let index = 0; index < value.length; index++) {
+      const fault = storageFault(value[index], `${path}[${index}]`, depth + 1)
+      if (fault !== undefined) return fault
+    }
+    return undefined
+  }
+  for (const key in value) {
+    const member: unknown = (value as Record<string, unknown>)[key]
+    if (!isStorableText(key)) return stringFault(key, `${path} key`)
+    // Most members are texts and numbers without fault: their path is put together only when it is to be told.
+    if (typeof member === 'string' ? isStorableText(member) : member === null || typeof member === 'boolean')
+      continue
+    const fault = storageFault(member, `${path}.${key}`, depth + 1)
+    if (fault !== undefined) return fault
+  }
+  return undefined
+}
+
+function isStorableText(value: string): boolean {
+  return !value.includes('\u0000') && value.isWellFormed()
+}
+
+function stringFault(value: string, path: string): Fault | undefined {
+  if (value.includes('\u0000')) return { field: path, message: 'must not contain the character U+0000' }
+  if (!value.isWellFormed()) return { field: path, message: 'must not contain half of a surrogate pair' }
+  return undefined
+}

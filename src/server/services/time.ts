@@ -1,0 +1,18 @@
+// ISO 8601 as RFC 3339 narrows it, the date alone included; Date.parse by itself takes far more than that.
+const ISO = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$/
+
+// Years of four digits, so that comparing the texts of times compares the times.
+const FIRST = Date.parse('0000-01-01T00:00:00.000Z')
+const LAST = Date.parse('9999-12-31T23:59:59.999Z')
+
+/** Epoch milliseconds of an ISO 8601 date or date and time (UTC unless it says otherwise); undefined for anything else. */
+export function parseTime(value: unknown): number | undefined {
+  if (typeof value !== 'string' || !ISO.test(value)) return undefined
+  // Date.parse takes the 30th of February for the 1st of March.
+  const day = value.slice(0, 10)
+  const midnight = Date.parse(day)
+  if (Number.isNaN(midnight) || !new Date(midnight).toISOString().startsWith(day)) return undefined
+  const zoned = /T.*(Z|[+-]\d\d:?\d\d)$/.test(value) || !value.includes('T') ? value : `${value}Z`
+  const time = Date.parse(zoned)
+  return time >= FIRST && time <= LAST ? time : undefined
+}
