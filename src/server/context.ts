@@ -1,0 +1,209 @@
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { CHANGES_CHANNEL, COLLECTIONS_CHANNEL, createHints } from './changes/hints.js'
+import { readHead } from './changes/read.js'
+import { createClosers } from './closing.js'
+import type { Config } from './config/index.js'
+import { startEmbedded } from './db/embedded.js'
+import { listen } from './db/listen.js'
+import { migrate } from './db/migrate.js'
+import { breakConnections, openPool, type Pool, query } from './db/pool.js'
+import { codeOf, isUnavailable } from './db/sqlstate.js'
+import { retrying } from './db/transaction.js'
+import { DualstoreError } from './errors.js'
+import type { Log } from './followers/contract.js'
+import { createMirrorFollower } from './followers/mirror.js'
+import { createProgress } from './followers/progress.js'
+import type { Mirror } from './mirror/contract.js'
+import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
+import { createConsistency } from './services/consistency.js'
+import { createDocumentService, type DocumentService } from './services/documents.js'
+import { createGatherer, refusedRow } from './services/gatherer.js'
+import { createListingService, type ListingService } from './services/listing.js'
+import { createRegistry } from './services/registry.js'
+import { createStatusService, type StatusService } from './services/status.js'
+import { createTransferService, type TransferService } from './services/transfer.js'
+import { forgetIdempotencyKeys, writeDocuments } from './store/documents.js'
+
+/** Everything opened and wired: what the HTTP routes and the CLI work with. */
+export interface Context {
+  config: Config
+  log: Log
+  documents: DocumentService
+  listing: ListingService
+  collections: CollectionService
+  transfer: TransferService
+  status: StatusService
+  mirror: Mirror | undefined
+  /** Starts what follows the log and keeps house; only a server does. */
+  startFollowers(): void
+  /** Lets what is gathered finish, stops followers, closes both stores. Once; keeps the first error. */
+  close(): Promise<void>
+}
+
+const REGISTRY_REFRESH_MS = 1000
+const HOUSEKEEPING_MS = 60_000
+
+/** The composition root. @throws whatever keeps PostgreSQL from being opened; a mirror that is down does not. */
+export async function openContext(config: Config, log: Log): Promise<Context> {
+  const closers = createClosers()
+  try {
+    const { url, pool } = await openDatabase(config, log, closers.add)
+    await migrate(pool)
+    await ensureShipped(pool)
+    const { epoch, position } = await readHead(pool)
+
+    const hints = createHints(pool)
+    closers.add(hints.stop)
+    const registry = createRegistry(pool)
+    await registry.refresh()
+
+    const mirror = config.dualWriteEnabled ? await openMirror(config, log) : undefined
+    if (mirror !== undefined) closers.add(() => mirror.close())
+    const progress = mirror && createProgress()
+
+    const gatherer = createGatherer({
+      run: (writes) => retrying(() => writeDocuments(pool, writes)),
+      refuse: refusedRow,
+    })
+    closers.add(() => gatherer.drain())
+    const consistency = createConsistency({
+      pool,
+      epoch,
+      defaultLevel: config.dualWriteConsistency,
+      waitTimeoutMs: config.waitTimeoutMs,
+      mirror: progress,
+    })
+    log.debug({ epoch, position }, 'context is open')
+
+    return {
+      config,
+      log,
+      mirror,
+      documents: createDocumentService({ pool, registry, gatherer, hints, consistency, mirror }),
+      listing: createListingService({ pool, registry, consistency, mirror }),
+      collections: createCollectionService({ pool, registry, hints }),
+      transfer: createTransferService({ pool, registry, gatherer, hints }),
+      status: createStatusService({ pool, registry, mirror, progress }),
+      startFollowers() {
+        const listener = listen({
+          url,
+          channels: [CHANGES_CHANNEL, COLLECTIONS_CHANNEL],
+          onNotification: (channel) => hints.received(channel),
+          onConnected: () => {
+            hints.received(CHANGES_CHANNEL)
+            hints.received(COLLECTIONS_CHANNEL)
+          },
+          onError: (err) => log.warn({ err }, 'cannot listen for notifications; polling instead'),
+          onSilence: () => {
+            log.error({}, 'PostgreSQL does not answer; breaking its connections')
+            breakConnections(pool)
+          },
+        })
+        closers.add(() => listener.stop())
+        closers.add(hints.on(COLLECTIONS_CHANNEL, () => void registry.refresh().catch(() => {})))
+        closers.add(registry.watch(REGISTRY_REFRESH_MS))
+        closers.add(keepHouse(pool, config.idempotencyTtlMs, log))
+        if (mirror === undefined || progress === undefined) return
+        const follower = createMirrorFollower({
+          instance: `${process.pid}-${randomUUID()}`,
+          pool,
+          hints,
+          log,
+          progress,
+          mirror,
+          definition: registry.definition,
+          timeoutMs: config.mirrorTimeoutMs,
+          pollMs: config.followPollMs,
+        })
+        follower.run()
+        closers.add(() => follower.stop())
+      },
+      close: closers.close,
+    }
+  } catch (error) {
+    await closers.close().catch(() => {})
+    throw error
+  }
+}
+
+/** The database alone, for work that must not migrate it first; everything is closed when `work` is done. */
+export async function withDatabase<T>(
+  config: Config,
+  log: Log,
+  work: (pool: Pool) => Promise<T>,
+): Promise<T> {
+  const closers = createClosers()
+  try {
+    return await work((await openDatabase(config, log, closers.add)).pool)
+  } finally {
+    await closers.close()
+  }
+}
+
+async function openDatabase(
+  config: Config,
+  log: Log,
+  onClose: (close: () => Promise<void>) => void,
+): Promise<{ url: string; pool: Pool }> {
+  let url = config.databaseUrl
+  if (url === undefined) {
+    const server = await startEmbedded(config.dataDir)
+    onClose(() => server.close())
+    log.warn({ dataDir: config.dataDir }, 'using the embedded PostgreSQL; set DATABASE_URL to use your own')
+    url = server.url
+  }
+  const pool = openPool({
+    url,
+    size: config.databasePoolSize,
+    connectTimeoutMs: config.databaseConnectTimeoutMs,
+    statementTimeoutMs: config.databaseStatementTimeoutMs,
+    applicationName: 'dualstore',
+    onIdleError: (err) => log.warn({ err }, 'an idle PostgreSQL connection broke'),
+  })
+  onClose(() => pool.end())
+  await query(pool, 'SELECT 1').catch((error: unknown) => {
+    throw unreachable(url, error)
+  })
+  return { url, pool }
+}
+
+/** An operator is told which PostgreSQL and why; requests, later on, are not. */
+function unreachable(url: string, error: unknown): unknown {
+  if (!isUnavailable(error) || !URL.canParse(url)) return error
+  const { hostname, port, pathname } = new URL(url)
+  const where = `${hostname || 'localhost'}:${port || 5432}${pathname}`
+  const reason = codeOf(error) ?? (error as Error).message
+  return new DualstoreError(
+    'STORE_UNAVAILABLE',
+    `PostgreSQL at ${where} cannot be reached (${reason}): is it running, and is DATABASE_URL right?`,
+    { cause: error },
+  )
+}
+
+// The implementations are loaded when they are chosen: neither driver is needed for the other, nor by --help.
+async function openMirror(config: Config, log: Log): Promise<Mirror> {
+  if (config.mongodbUri === undefined) {
+    log.warn(
+      { dataDir: config.dataDir },
+      'using the embedded mirror; set MONGODB_URI to mirror into a MongoDB',
+    )
+    const { openEmbeddedMirror } = await import('./mirror/embedded.js')
+    return openEmbeddedMirror({ directory: join(config.dataDir, 'mirror') })
+  }
+  const { openMongoMirror } = await import('./mirror/mongo.js')
+  return openMongoMirror({
+    uri: config.mongodbUri,
+    database: config.mongodbDatabase,
+    prefix: config.agentName,
+    timeoutMs: config.mirrorTimeoutMs,
+  })
+}
+
+function keepHouse(pool: Pool, idempotencyTtlMs: number, log: Log): () => void {
+  const timer = setInterval(() => {
+    forgetIdempotencyKeys(pool, idempotencyTtlMs).catch((err) => log.warn({ err }, 'housekeeping failed'))
+  }, HOUSEKEEPING_MS)
+  timer.unref()
+  return () => clearInterval(timer)
+}

@@ -1,0 +1,37 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { Config } from '../config/index.js'
+
+/** What an operator must never be unsure about: whether anybody may call this server. */
+export function authIsOn(config: Config): boolean {
+  return config.authEnabled || config.authBearerToken !== undefined
+}
+
+/**
+ * The legacy bearer token: one for everything, /health included, with the legacy answers (legacy contract, section 6).
+ * /health/live stays open, so that a supervisor can tell a live process from a dead one.
+ */
+export function registerAuth(app: FastifyInstance, config: Config): void {
+  if (!authIsOn(config)) return
+  const token = digest(config.authBearerToken ?? '')
+  app.log.warn({}, 'the single bearer token of the legacy server is in use')
+  app.addHook('onRequest', async (request, reply) => {
+    if (request.routeOptions.url === '/health/live') return
+    const { authorization } = request.headers
+    if (authorization === undefined) return refuse(reply, 'missing authorization header')
+    const [, given] = /^Bearer +(\S+)$/i.exec(authorization) ?? []
+    if (given === undefined || !timingSafeEqual(digest(given), token)) {
+      return refuse(reply, 'invalid authorization header')
+    }
+  })
+}
+
+/** The legacy body, as text: a route's own schema of error answers knows other members and would refuse it. */
+function refuse(reply: FastifyReply, error: string): FastifyReply {
+  return reply.code(401).type('application/json; charset=utf-8').send(JSON.stringify({ error }))
+}
+
+/** Digests have one length, so that comparing them tells nothing about the token, its length included. */
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}

@@ -1,0 +1,31 @@
+import { randomUUID } from 'node:crypto'
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import { DualstoreError, type ErrorCode } from '../errors.js'
+import { errorBody } from './errors.js'
+
+/** What Node's HTTP parser reports before there is a request. */
+const parserCodes: Readonly<Record<string, ErrorCode>> = {
+  HPE_HEADER_OVERFLOW: 'HEADERS_TOO_LARGE',
+  ERR_HTTP_REQUEST_TIMEOUT: 'INVALID_REQUEST',
+}
+
+/**
+ * Answers what is not HTTP with the same error body as everything else, and closes the connection. Given to Fastify as
+ * its clientErrorHandler: as a second listener it would come behind Fastify's own, which ends the socket.
+ */
+export function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const code = parserCodes[error.code ?? ''] ?? 'INVALID_REQUEST'
+  const known = new DualstoreError(code, 'the request cannot be read as HTTP')
+  const body = JSON.stringify(errorBody(known, randomUUID(), { development: false }))
+  socket.end(
+    `HTTP/1.1 ${known.status} ${STATUS_CODES[known.status]}\r\nConnection: close\r\n` +
+      `Content-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    // What the client still sends is not waited for.
+    () => socket.destroy(),
+  )
+}

@@ -1,0 +1,38 @@
+import type { FastifyReply } from 'fastify'
+import type { TSchema } from 'typebox'
+import { ErrorAnswer } from '../schemas/wire.js'
+import type { WriteAnswer } from '../services/documents.js'
+import { etagOf } from '../services/precondition.js'
+
+export const JSON_TYPE = 'application/json; charset=utf-8'
+
+/**
+ * A route's answers for the OpenAPI document and for serialising objects: the given ones and the errors. Their types
+ * are let go on purpose, because documents are answered as the text PostgreSQL gave (I13).
+ */
+export function answers(successes: Readonly<Record<number, TSchema>>): Record<string, unknown> {
+  return {
+    ...successes,
+    '4xx': { ...ErrorAnswer, description: 'The request cannot be fulfilled as it is' },
+    '5xx': { ...ErrorAnswer, description: 'The server cannot fulfil the request now' },
+  }
+}
+
+/** `{"success": true, "data": …}` around JSON text, which is passed on as it is (I13). */
+export function successText(data: string): string {
+  return `{"success":true,"data":${data}}`
+}
+
+/** Answers a written document with its ETag and the log position from which on it is visible everywhere. */
+export function sendWritten(reply: FastifyReply, status: number, written: WriteAnswer): FastifyReply {
+  sendPosition(reply, written.position)
+  return reply
+    .code(status)
+    .header('etag', etagOf(written.version))
+    .type(JSON_TYPE)
+    .send(successText(written.text))
+}
+
+export function sendPosition(reply: FastifyReply, position: string | null): void {
+  if (position !== null) reply.header('x-dualstore-position', position)
+}

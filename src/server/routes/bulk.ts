@@ -1,0 +1,91 @@
+import { Readable } from 'node:stream'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
+import { DualstoreError } from '../errors.js'
+import { BatchBody } from '../schemas/batch.js'
+import { NDJSON } from '../schemas/media-types.js'
+import { CollectionParams, CreateHeaders, SelectionQuery } from '../schemas/wire.js'
+import { type BatchResult, runBatch } from '../services/batch.js'
+import type { DocumentService } from '../services/documents.js'
+import type { ListingService } from '../services/listing.js'
+import type { TransferService } from '../services/transfer.js'
+import { answers, JSON_TYPE } from './answers.js'
+
+export interface BulkRoutesOptions {
+  documents: DocumentService
+  listing: ListingService
+  transfer: TransferService
+}
+
+const tags = ['bulk']
+
+const BatchAnswer = Type.Object({
+  success: Type.Boolean({ description: 'true when every operation succeeded' }),
+  data: Type.Array(
+    Type.Object(
+      { status: Type.Integer(), id: Type.Optional(Type.String()), version: Type.Optional(Type.Integer()) },
+      { additionalProperties: true },
+    ),
+  ),
+})
+
+/** Many documents at once: batches with a result each, and NDJSON streamed out. */
+export const bulkRoutes: FastifyPluginAsyncTypebox<BulkRoutesOptions> = async (app, options) => {
+  const { documents, listing, transfer } = options
+
+  app.post(
+    '/:collection/batch',
+    {
+      schema: {
+        tags,
+        operationId: 'batch',
+        summary: 'Run operations with a result each',
+        params: CollectionParams,
+        headers: CreateHeaders,
+        body: BatchBody,
+        response: answers({ 200: BatchAnswer }),
+      },
+    },
+    async (request, reply) => {
+      const results = await runBatch(documents, request.params.collection, request.body.operations, {
+        consistency: request.headers['x-dualstore-consistency'],
+        idempotencyKey: request.headers['idempotency-key'],
+      })
+      const success = results.every((result) => result.status < 400)
+      return reply
+        .type(JSON_TYPE)
+        .send(`{"success":${success},"data":[${results.map(resultText).join(',')}]}`)
+    },
+  )
+
+  app.get(
+    '/:collection/export',
+    {
+      schema: {
+        tags,
+        operationId: 'export',
+        summary: 'Export as NDJSON',
+        produces: [NDJSON],
+        params: CollectionParams,
+        querystring: SelectionQuery,
+        response: answers({ 200: Type.String({ description: 'One item a line, by ascending id' }) }),
+      },
+    },
+    async (request, reply) => {
+      const { collection } = request.params
+      const lines = transfer.exportNdjson(await listing.select(collection, request.query))
+      // Readable.from asks for the next page only when the socket has taken the one before.
+      return reply.type(NDJSON).send(Readable.from(lines, { objectMode: false, highWaterMark: 1024 * 1024 }))
+    },
+  )
+}
+
+function resultText({ status, answer }: BatchResult): string {
+  if (answer instanceof DualstoreError) {
+    const { error, message, code, details } = answer
+    return JSON.stringify({ status, error, message, code, ...(details && { details }) })
+  }
+  const { text, ...known } = answer
+  const head = JSON.stringify({ status, ...known })
+  return text === undefined ? head : `${head.slice(0, -1)},"data":${text}}`
+}

@@ -1,0 +1,194 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
+import { JSON_PATCH, MERGE_PATCH } from '../schemas/media-types.js'
+import {
+  Body,
+  CollectionParams,
+  CreateHeaders,
+  DocumentParams,
+  ItemSchema,
+  ListQuery,
+  Pagination,
+  ReadHeaders,
+  success,
+  WriteHeaders,
+} from '../schemas/wire.js'
+import type { DocumentService } from '../services/documents.js'
+import type { ListingService } from '../services/listing.js'
+import { etagOf, parseEtags, preconditionOf } from '../services/precondition.js'
+import { answers, JSON_TYPE, sendPosition, sendWritten, successText } from './answers.js'
+
+export interface DocumentRoutesOptions {
+  documents: DocumentService
+  listing: ListingService
+}
+
+const Written = success(ItemSchema)
+const Deleted = success(Type.Object({ id: Type.String() }))
+const tags = ['documents']
+
+/** Documents of every collection: no route is written per collection. */
+export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = async (app, options) => {
+  const { documents, listing } = options
+
+  app.get(
+    '/:collection',
+    {
+      schema: {
+        tags,
+        operationId: 'list',
+        summary: 'List documents',
+        params: CollectionParams,
+        querystring: ListQuery,
+        headers: ReadHeaders,
+        response: answers({
+          200: Type.Object({
+            success: Type.Literal(true),
+            data: Type.Array(ItemSchema),
+            pagination: Pagination,
+          }),
+        }),
+      },
+    },
+    async (request, reply) => {
+      const { collection } = request.params
+      const page = await listing.list(collection, request.query, {
+        from: request.headers['x-dualstore-read-from'],
+        waitFor: request.headers['x-dualstore-wait-for'],
+      })
+      if (page.source === 'mirror') reply.header('x-dualstore-source', 'mirror')
+      const data = `[${page.texts.join(',')}]`
+      const body = `{"success":true,"data":${data},"pagination":${JSON.stringify(page.pagination)}}`
+      return reply.type(JSON_TYPE).send(body)
+    },
+  )
+
+  app.get(
+    '/:collection/:id',
+    {
+      schema: {
+        tags,
+        operationId: 'get',
+        summary: 'Read a document',
+        params: DocumentParams,
+        headers: ReadHeaders,
+        response: answers({ 200: Written, 304: Type.Unknown({ description: 'Not modified' }) }),
+      },
+    },
+    async (request, reply) => {
+      const { collection, id } = request.params
+      const { 'x-dualstore-read-from': from, 'x-dualstore-wait-for': waitFor, ...headers } = request.headers
+      const found = await documents.get(collection, id, { from, waitFor })
+      if (from === 'mirror') reply.header('x-dualstore-source', 'mirror')
+      reply.header('etag', etagOf(found.version))
+      const known = headers['if-none-match']
+      if (known !== undefined) {
+        const tags = parseEtags(known, 'weak')
+        if (tags === '*' || tags.includes(found.version)) return reply.code(304).send()
+      }
+      return reply.type(JSON_TYPE).send(successText(found.text))
+    },
+  )
+
+  app.post(
+    '/:collection',
+    {
+      schema: {
+        tags,
+        operationId: 'create',
+        summary: 'Create a document',
+        params: CollectionParams,
+        headers: CreateHeaders,
+        body: Body,
+        response: answers({ 201: Written }),
+      },
+    },
+    async (request, reply) => {
+      const written = await documents.create(request.params.collection, request.body, {
+        consistency: request.headers['x-dualstore-consistency'],
+        idempotencyKey: request.headers['idempotency-key'],
+      })
+      reply.header('location', `${request.url.split('?')[0]}/${encodeURIComponent(written.id)}`)
+      return sendWritten(reply, 201, written)
+    },
+  )
+
+  app.put(
+    '/:collection/:id',
+    {
+      schema: {
+        tags,
+        operationId: 'put',
+        summary: 'Create or replace a document',
+        params: DocumentParams,
+        headers: WriteHeaders,
+        body: Body,
+        response: answers({ 200: Written, 201: Written }),
+      },
+    },
+    async (request, reply) => {
+      const { collection, id } = request.params
+      const written = await documents.put(collection, id, request.body, {
+        consistency: request.headers['x-dualstore-consistency'],
+        precondition: preconditionOf(request.headers),
+      })
+      return sendWritten(reply, written.created ? 201 : 200, written)
+    },
+  )
+
+  app.patch(
+    '/:collection/:id',
+    {
+      schema: {
+        tags,
+        operationId: 'patch',
+        summary: 'Change parts of a document',
+        description: `${MERGE_PATCH} or application/json: RFC 7396. ${JSON_PATCH}: RFC 6902.`,
+        consumes: ['application/json', MERGE_PATCH, JSON_PATCH],
+        params: DocumentParams,
+        headers: WriteHeaders,
+        body: Type.Union([Body, Type.Array(Type.Unknown())]),
+        response: answers({ 200: Written }),
+      },
+    },
+    async (request, reply) => {
+      const { collection, id } = request.params
+      const kind = request.headers['content-type']?.trim().toLowerCase().startsWith(JSON_PATCH)
+        ? 'json'
+        : 'merge'
+      const written = await documents.patch(
+        collection,
+        id,
+        { kind, body: request.body },
+        {
+          consistency: request.headers['x-dualstore-consistency'],
+          precondition: preconditionOf(request.headers),
+        },
+      )
+      return sendWritten(reply, 200, written)
+    },
+  )
+
+  app.delete(
+    '/:collection/:id',
+    {
+      schema: {
+        tags,
+        operationId: 'delete',
+        summary: 'Delete a document',
+        params: DocumentParams,
+        headers: WriteHeaders,
+        response: answers({ 200: Deleted }),
+      },
+    },
+    async (request, reply) => {
+      const { collection, id } = request.params
+      const removed = await documents.remove(collection, id, {
+        consistency: request.headers['x-dualstore-consistency'],
+        precondition: preconditionOf(request.headers),
+      })
+      sendPosition(reply, removed.position)
+      return { success: true as const, data: { id } }
+    },
+  )
+}

@@ -1,0 +1,67 @@
+import closeWithGrace from 'close-with-grace'
+import type { FastifyInstance } from 'fastify'
+import pino, { type Logger } from 'pino'
+import { buildApp, requireSafeConfig } from './app.js'
+import type { Config, LoadedConfig } from './config/index.js'
+import { type Context, openContext } from './context.js'
+
+/** A server that listens. */
+export interface RunningServer {
+  app: FastifyInstance
+  /** Where it listens: http://127.0.0.1:3000 */
+  url: string
+  /** Finishes requests in flight, then closes everything. */
+  close(): Promise<void>
+}
+
+/** Logs as JSON lines; for people in development. Secrets never reach a line: none is ever handed to the logger. */
+export function createLogger(config: Config): Logger {
+  return pino({
+    level: config.logLevel,
+    redact: ['req.headers.authorization', 'req.headers.cookie'],
+    ...(config.nodeEnv === 'development' && { transport: { target: 'pino-pretty' } }),
+  })
+}
+
+/** Opens both stores and builds the application, ready for listen() or inject(). Closing it closes everything. */
+export async function createApp(config: Config, logger: Logger): Promise<FastifyInstance> {
+  const context: Context = await openContext(config, logger)
+  try {
+    requireSafeConfig(context)
+    const app = await buildApp(context, logger)
+    app.addHook('preClose', async () => context.status.shutDown())
+    context.startFollowers()
+    return app
+  } catch (error) {
+    await context.close().catch(() => {})
+    throw error
+  }
+}
+
+/**
+ * Runs the server until SIGTERM or SIGINT: it then stops accepting, finishes requests, writes what is gathered, stops
+ * followers, closes the stores and exits with 0, within the grace period; a second signal exits at once.
+ */
+export async function serve({ config, withoutEffect }: LoadedConfig): Promise<RunningServer> {
+  const logger = createLogger(config)
+  for (const name of withoutEffect)
+    logger.warn({ setting: name }, 'this setting has no effect in this version')
+  const app = await createApp(config, logger)
+  const url = await app
+    .listen({
+      host: config.host,
+      port: config.port,
+      listenTextResolver: (address) => `dualstore listens on ${address}`,
+    })
+    .catch(async (error: unknown) => {
+      await app.close()
+      throw error
+    })
+  const grace = closeWithGrace({ delay: config.shutdownGraceMs, logger }, async ({ signal, err }) => {
+    if (err) logger.fatal({ err }, 'closing after an unexpected error')
+    else logger.info({ signal }, 'closing')
+    await app.close()
+    logger.info({}, 'closed')
+  })
+  return { app, url, close: async () => grace.close() }
+}
