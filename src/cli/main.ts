@@ -1,0 +1,68 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { Command } from 'commander'
+import { collectionsCommand } from './commands/collections.js'
+import { configCommand } from './commands/config.js'
+import { dbCommand } from './commands/db.js'
+import { healthCommand } from './commands/health.js'
+import { serveCommand } from './commands/serve.js'
+import { reportError } from './report.js'
+
+// Every command module is light: what a command needs beyond its own flags is imported when it runs, so that --help
+// answers at once.
+
+/** The whole command line as commander describes it; nothing runs before it is parsed. */
+export function buildProgram(): Command {
+  const program = new Command('dualstore')
+    .description('Agent data in PostgreSQL, mirrored into MongoDB: server and tools')
+    .version(version(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  dualstore serve                                    serve on http://127.0.0.1:3000 with embedded stores
+  dualstore collections list                         what the local stores hold
+  dualstore collections list --url http://host:3000  the same of a running server
+  dualstore health --url http://host:3000            exit 0 when it is ready, else 1
+
+Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usage, 130 interrupted.`,
+    )
+  const commands = [serveCommand(), healthCommand(), configCommand(), dbCommand(), collectionsCommand()]
+  for (const command of commands) program.addCommand(command)
+  hardened(program)
+  return program
+}
+
+/** Runs one command line. The exit code is left in `process.exitCode`: what is still being printed gets out. */
+export async function main(argv: readonly string[]): Promise<void> {
+  // A reader that has seen enough (`| head`) closes the pipe; that is no failure of ours.
+  process.stdout.on('error', ignoreClosedPipe)
+  process.stderr.on('error', ignoreClosedPipe)
+  try {
+    await buildProgram().parseAsync(argv)
+  } catch (error) {
+    process.exitCode = reportError(error, argv)
+  }
+}
+
+/** Commander's settings are not inherited by commands that are made apart from their parent. */
+function hardened(command: Command): void {
+  command.exitOverride().showHelpAfterError('(add --help for options and examples)')
+  if (command.commands.length > 0) command.helpCommand(false)
+  for (const child of command.commands) hardened(child)
+}
+
+function ignoreClosedPipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error
+}
+
+/** From package.json, which stands one level further up in the built program than in the sources. */
+function version(): string {
+  for (let directory = import.meta.dirname; ; directory = dirname(directory)) {
+    const file = join(directory, 'package.json')
+    if (!existsSync(file)) continue
+    const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string }
+    return version
+  }
+}
