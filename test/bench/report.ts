@@ -1,0 +1,127 @@
+import { arch, cpus, platform, totalmem } from 'node:os'
+import { ratio, type Summary } from './rounds.js'
+import type { Stage } from './stage.js'
+
+/** What a row must reach; a number is a ratio to the counterpart. */
+export type Target = number | { atLeast: number } | { below: number } | { p99Below: number }
+
+/** One line of the report. */
+export interface Row {
+  what: string
+  unit: string
+  target: string
+  /** Whether the target was reached in this run; undefined when there is none. */
+  met: boolean | undefined
+  ours: Summary
+  counterpart?: Summary
+  /** Median of the rounds' ratios. */
+  ratio?: number
+}
+
+export function compared(
+  what: string,
+  unit: string,
+  ours: Summary | undefined,
+  counterpart: Summary | undefined,
+  target?: Target,
+): Row {
+  if (counterpart === undefined) throw new Error(`${what}: nothing to compare with`)
+  const row = alone(what, unit, ours, target)
+  const relative = ratio(row.ours, counterpart)
+  return {
+    ...row,
+    counterpart,
+    ratio: relative,
+    ...(typeof target === 'number' && { met: relative >= target }),
+  }
+}
+
+export function alone(what: string, unit: string, ours: Summary | undefined, target?: Target): Row {
+  if (ours === undefined) throw new Error(`${what}: nothing was measured`)
+  const { rate, p99 = Number.NaN } = ours
+  const row = (text: string, met?: boolean): Row => ({ what, unit, target: text, met, ours })
+  if (target === undefined) return row('')
+  if (typeof target === 'number') return row(`≥ ${target} ×`)
+  if ('atLeast' in target) return row(`≥ ${number(target.atLeast)}`, rate >= target.atLeast)
+  if ('below' in target) return row(`< ${number(target.below)}`, rate < target.below)
+  return row(`p99 < ${target.p99Below} ms`, p99 < target.p99Below)
+}
+
+/** The machine, in what matters to the figures and says nothing about whose it is. */
+export function machine({ postgresVersion }: Stage) {
+  const processors = cpus()
+  return {
+    cpu: processors[0]?.model.trim() ?? 'unknown',
+    cores: processors.length,
+    memoryGiB: Math.round(totalmem() / 1024 ** 3),
+    system: `${platform()} ${arch()}`,
+    node: process.versions.node,
+    postgres: postgresVersion.split(' ')[0] ?? '',
+  }
+}
+
+export function table(rows: readonly Row[]): string {
+  const lines = rows.map((row) =>
+    [
+      row.what,
+      row.target,
+      `${number(row.ours.rate)} ${row.unit}${times(row.ours)}`,
+      row.counterpart === undefined
+        ? ''
+        : `${row.counterpart.name}: ${number(row.counterpart.rate)}${times(row.counterpart)}`,
+      row.ratio === undefined ? '' : `${row.ratio.toFixed(2)} ×`,
+      row.met === undefined ? '' : row.met ? 'yes' : 'no',
+    ].join(' | '),
+  )
+  return [
+    '| what | target | dualstore | counterpart | ratio | reached |',
+    '|---|---|---|---|---|---|',
+    ...lines.map((line) => `| ${line} |`),
+  ].join('\n')
+}
+
+export function document(rows: readonly Row[], stage: Stage): string {
+  const { cpu, cores, memoryGiB, system, node, postgres } = machine(stage)
+  return `# Benchmarks
+
+Written by \`npm run bench\`; not edited by hand.
+
+Machine: ${cpu}, ${cores} cores, ${memoryGiB} GiB, ${system}; Node ${node}, PostgreSQL ${postgres}. The load generator runs on
+the same machine as the servers and PostgreSQL, so the figures are low and the ratios count: each is the median over
+${stage.rounds} rounds of both sides' rates in the same round, every side running ${stage.seconds} s a round. Differences under 15 % are noise.
+In brackets: p50 and p99 as a client sees them, and the server process's CPU time for one request or document.
+
+${table(rows)}
+
+## What is compared
+
+- ${stage.documents.toLocaleString('en')} documents of about 350 bytes are seeded into every database before anything is measured, in sessions
+  of 1,000. All databases are on one embedded PostgreSQL with fsync and synchronous_commit on.
+- dualstore runs as \`dualstore serve\` does, its mirror ${stage.mongo ? 'in a MongoDB wire server' : 'embedded'}. Rows that say "log included" run with
+  \`DUAL_WRITE_ENABLED=false\`, because their counterpart has no second store; the rows below them have the mirror on.
+- "bare Fastify" answers GET by id with text from a Map. Nothing that reads a store can be faster.
+- "Fastify + pg" is CRUD written by hand on one jsonb table with the same indexes: no log, no mirror, no ETag, no
+  conditional writes, only required fields checked. Its bulk insert is one \`INSERT … SELECT FROM unnest\` for a request of
+  500 documents, with 4 clients.
+- "bare bulkWrite" upserts the same legacy documents, made beforehand, by \`_id\` in bulks of 500 into the same MongoDB
+  wire server with the same indexes and \`w: majority, j: true\`. The mirror does that behind reading the log, turning
+  items into the legacy shape, and conditions on the position.
+- Mirror lag is the time from a write's acknowledgement by PostgreSQL to that by MongoDB.
+`
+}
+
+function times({ p50, p99, cpu }: Summary): string {
+  const parts = [
+    ...(p50 === undefined || p99 === undefined ? [] : [`${precise(p50)}, ${precise(p99)} ms`]),
+    ...(cpu === undefined ? [] : [`${precise(cpu)} µs CPU`]),
+  ]
+  return parts.length === 0 ? '' : ` (${parts.join('; ')})`
+}
+
+function precise(value: number): string {
+  return value < 10 ? value.toFixed(2) : value.toFixed(0)
+}
+
+function number(value: number): string {
+  return Math.round(value).toLocaleString('en')
+}
