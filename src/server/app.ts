@@ -31,6 +31,8 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     clientErrorHandler: answerClientError,
     bodyLimit: config.bodyLimitBytes,
     keepAliveTimeout: config.keepAliveTimeoutMs,
+    // Answered below, in the same form as every other error.
+    return503OnClosing: false,
     trustProxy: config.trustProxy,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     // A client's own id is taken when it is harmless in a log line.
@@ -44,8 +46,17 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   registerErrors(app, { development })
   registerParsing(app, config)
   app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id))
+  app.addHook('onRequest', async (request) => {
+    if (!status.closing() || request.url.startsWith('/health')) return
+    throw new DualstoreError(
+      'SHUTTING_DOWN',
+      'this server is shutting down; try again, another one may answer',
+    )
+  })
   app.addHook('onResponse', async (request, reply) => {
-    request.log.debug({ req: request, res: reply, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
+    // What a client was refused can be found by its request id; the rest only when somebody is looking.
+    const level = reply.statusCode >= 400 ? 'info' : 'debug'
+    request.log[level]({ req: request, res: reply, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
   })
   await registerSecurity(app, config)
   registerAuth(app, config)

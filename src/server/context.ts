@@ -6,7 +6,7 @@ import { createClosers } from './closing.js'
 import type { Config } from './config/index.js'
 import { startEmbedded } from './db/embedded.js'
 import { listen } from './db/listen.js'
-import { migrate } from './db/migrate.js'
+import { migrate, requireMigrated } from './db/migrate.js'
 import { breakConnections, openPool, type Pool, query } from './db/pool.js'
 import { codeOf, isUnavailable } from './db/sqlstate.js'
 import { retrying } from './db/transaction.js'
@@ -44,12 +44,25 @@ export interface Context {
 const REGISTRY_REFRESH_MS = 1000
 const HOUSEKEEPING_MS = 60_000
 
+export interface OpenOptions {
+  /**
+   * Which database may be brought to this program's version: any, as a server does, or only the embedded one. Somebody
+   * else's is migrated when its operator says so, not because somebody looked at it.
+   */
+  migrate: 'any' | 'embedded'
+}
+
 /** The composition root. @throws whatever keeps PostgreSQL from being opened; a mirror that is down does not. */
-export async function openContext(config: Config, log: Log): Promise<Context> {
+export async function openContext(
+  config: Config,
+  log: Log,
+  options: OpenOptions = { migrate: 'any' },
+): Promise<Context> {
   const closers = createClosers()
   try {
     const { url, pool } = await openDatabase(config, log, closers.add)
-    await migrate(pool)
+    const mayMigrate = options.migrate === 'any' || config.databaseUrl === undefined
+    await (mayMigrate ? migrate(pool) : requireMigrated(pool))
     await ensureShipped(pool)
     const { epoch, position } = await readHead(pool)
 
@@ -197,6 +210,7 @@ async function openMirror(config: Config, log: Log): Promise<Mirror> {
     database: config.mongodbDatabase,
     prefix: config.agentName,
     timeoutMs: config.mirrorTimeoutMs,
+    log,
   })
 }
 

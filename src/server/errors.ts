@@ -34,6 +34,7 @@ export const catalogue = {
   WAIT_TIMEOUT: { status: 504, error: 'Timed out waiting', retryable: true },
   // Command line and start-up only: these never become an HTTP answer.
   INVALID_CONFIG: { status: 500, error: 'Invalid configuration' },
+  SCHEMA_OUTDATED: { status: 500, error: 'Database is of an older version' },
   SCHEMA_TOO_NEW: { status: 500, error: 'Database is of a newer version' },
   EMBEDDED_STORE: { status: 500, error: 'Embedded store could not start' },
 } as const satisfies Record<string, { status: number; error: string; retryable?: boolean }>

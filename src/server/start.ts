@@ -46,22 +46,42 @@ export async function serve({ config, withoutEffect }: LoadedConfig): Promise<Ru
   const logger = createLogger(config)
   for (const name of withoutEffect)
     logger.warn({ setting: name }, 'this setting has no effect in this version')
+  const starting = listening(config, logger)
+  // A signal that comes during the start closes what the start has opened by then.
+  const grace = closeWithGrace({ delay: config.shutdownGraceMs, logger }, async ({ signal, err }) => {
+    if (err) logger.fatal({ err }, 'closing after an unexpected error')
+    else logger.info({ signal }, 'closing')
+    const server = await starting.catch(() => undefined)
+    await server?.app.close()
+    logger.info({}, 'closed')
+  })
+  try {
+    const { app, url } = await starting
+    return {
+      app,
+      url,
+      close: async () => {
+        grace.uninstall()
+        await app.close()
+      },
+    }
+  } catch (error) {
+    grace.uninstall()
+    throw error
+  }
+}
+
+async function listening(config: Config, logger: Logger): Promise<{ app: FastifyInstance; url: string }> {
   const app = await createApp(config, logger)
-  const url = await app
-    .listen({
+  try {
+    const url = await app.listen({
       host: config.host,
       port: config.port,
       listenTextResolver: (address) => `dualstore listens on ${address}`,
     })
-    .catch(async (error: unknown) => {
-      await app.close()
-      throw error
-    })
-  const grace = closeWithGrace({ delay: config.shutdownGraceMs, logger }, async ({ signal, err }) => {
-    if (err) logger.fatal({ err }, 'closing after an unexpected error')
-    else logger.info({ signal }, 'closing')
+    return { app, url }
+  } catch (error) {
     await app.close()
-    logger.info({}, 'closed')
-  })
-  return { app, url, close: async () => grace.close() }
+    throw error
+  }
 }

@@ -92,7 +92,7 @@ test('every reference has something to refer to', () => {
     }
   }
   walk(document)
-  expect(references).toContain('#/components/schemas/trees_input/definitions/node')
+  expect(references).toContain('#/components/schemas/trees.input/definitions/node')
   for (const reference of references) {
     const found = reference
       .slice(2)

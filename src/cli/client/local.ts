@@ -7,7 +7,7 @@ import type { CollectionsClient } from './contract.js'
 /** Works on the stores themselves, through the same services as the server. Starts no followers: servers lead those. */
 export async function openLocalClient(loaded: LoadedConfig): Promise<CollectionsClient> {
   const { config } = loaded
-  const context = await openContext(config, await createCommandLog(loaded))
+  const context = await openContext(config, await createCommandLog(loaded), { migrate: 'embedded' })
   const { collections, transfer, listing, status } = context
   return {
     where: 'the local stores',

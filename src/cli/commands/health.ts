@@ -52,7 +52,7 @@ async function local(flags: HealthFlags, signal: AbortSignal): Promise<Health> {
   ])
   const log = await createCommandLog(loaded)
   try {
-    const context = await openContext(loaded.config, log)
+    const context = await openContext(loaded.config, log, { migrate: 'embedded' })
     try {
       return await unlessAborted(signal, context.status.survey())
     } finally {

@@ -32,6 +32,11 @@ export async function readChanges(on: Queryable, after: number, limit: number): 
   )
 }
 
+/** Keeps everybody from committing a change until the transaction ends. */
+export async function lockLog(tx: Queryable): Promise<void> {
+  await query(tx, 'SELECT dualstore.lock_log()')
+}
+
 export interface LogHead {
   epoch: string
   /** Position of the newest change; 0 when there is none. */

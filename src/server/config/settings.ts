@@ -49,7 +49,7 @@ export const settings = {
   nodeEnv: server(text, 'production', ['NODE_ENV'], {
     help: '"development" prints logs for people and puts messages into answers with status 500.',
   }),
-  shutdownGraceMs: server(integer(0, 600_000, 'milliseconds'), 10_000, ['DUALSTORE_SHUTDOWN_GRACE_MS'], {
+  shutdownGraceMs: server(integer(1, 600_000, 'milliseconds'), 10_000, ['DUALSTORE_SHUTDOWN_GRACE_MS'], {
     help: 'How long requests in flight may take after SIGTERM or SIGINT.',
   }),
   keepAliveTimeoutMs: server(
@@ -119,8 +119,8 @@ export const settings = {
     help: 'Time limit of one request to MongoDB.',
   }),
 
-  authEnabled: security(flag, false, ['AUTH_ENABLED'], {
-    help: 'true: every request needs the bearer token. Giving a token turns it on too.',
+  authEnabled: security(flag, undefined, ['AUTH_ENABLED'], {
+    help: 'true: every request needs the bearer token; false: none does. Unset: on when a token is given.',
   }),
   authBearerToken: security(text, undefined, ['AUTH_BEARER_TOKEN', 'BEARER_AUTH_KEY'], {
     help: 'The legacy bearer token.',

@@ -43,6 +43,21 @@ export async function loadMigrations(directory: URL = DIRECTORY): Promise<Migrat
   )
 }
 
+/**
+ * Makes sure that the database is at this program's version, without changing it.
+ * @throws SCHEMA_OUTDATED or SCHEMA_TOO_NEW
+ */
+export async function requireMigrated(pool: Pool): Promise<void> {
+  const { current, latest } = await migrationStatus(pool)
+  if (current === latest) return
+  if (current > latest) throw tooNew(current, latest)
+  throw new DualstoreError(
+    'SCHEMA_OUTDATED',
+    `this database is at version ${current}, and this dualstore works with version ${latest}: run ` +
+      '`dualstore db migrate`, or start the server',
+  )
+}
+
 /** What is applied and what is pending. Changes nothing, and works on a database never migrated. */
 export async function migrationStatus(
   pool: Pool,
@@ -118,10 +133,13 @@ function describe(known: readonly Migration[], applied: readonly Applied[]): Mig
 
 function refuseNewer(known: readonly Migration[], applied: readonly Applied[]): void {
   const current = applied.at(-1)?.version ?? 0
-  if (current <= known.length) return
-  throw new DualstoreError(
+  if (current > known.length) throw tooNew(current, known.length)
+}
+
+function tooNew(current: number, latest: number): DualstoreError {
+  return new DualstoreError(
     'SCHEMA_TOO_NEW',
-    `this database is at version ${current}, and this dualstore knows versions up to ${known.length}: ` +
+    `this database is at version ${current}, and this dualstore knows versions up to ${latest}: ` +
       'run the newer dualstore that migrated it, or point DATABASE_URL at another database',
   )
 }

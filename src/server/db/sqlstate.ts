@@ -24,6 +24,9 @@ const reactions: Readonly<Record<string, 'retry' | 'unavailable'>> = {
   '58030': 'unavailable', // io_error
 }
 
+/** What a statement ends with that is past its time limit. */
+const QUERY_CANCELED = '57014'
+
 /** Node's codes of a connection that was never made or is gone. */
 const connectionCodes = new Set([
   'ECONNREFUSED',
@@ -80,11 +83,9 @@ export function isUnavailable(error: unknown): boolean {
 /** Wraps an outage as STORE_UNAVAILABLE (503); leaves every other error as it is. */
 export function storeError(error: unknown): unknown {
   if (error instanceof DualstoreError || !isUnavailable(error)) return error
-  return new DualstoreError(
-    'STORE_UNAVAILABLE',
-    'PostgreSQL cannot serve this request now; try again later',
-    {
-      cause: error,
-    },
-  )
+  const message =
+    codeOf(error) === QUERY_CANCELED
+      ? 'PostgreSQL took too long; a narrower filter, an index or count=none may help'
+      : 'PostgreSQL cannot serve this request now; try again later'
+  return new DualstoreError('STORE_UNAVAILABLE', message, { cause: error })
 }

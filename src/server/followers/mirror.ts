@@ -3,7 +3,7 @@ import type { Pool } from '../db/pool.js'
 import type { Mirror, MirrorChange, Rejection } from '../mirror/contract.js'
 import type { CollectionDefinition } from '../schemas/collection.js'
 import type { Item } from '../schemas/item.js'
-import { type ParkedDocument, parkDocuments, readParked } from '../store/parked.js'
+import { type ParkedDocument, parkDocuments, parkedAmong } from '../store/parked.js'
 import type { Follower } from './contract.js'
 import { createPositionLoop, type PositionLoopOptions } from './position-loop.js'
 
@@ -34,9 +34,9 @@ export function createMirrorFollower(options: MirrorFollowerOptions): Follower {
   }
 
   const apply = async (changes: readonly Change[]): Promise<void> => {
-    const parked = new Set((await readParked(pool, MIRROR_FOLLOWER)).map(keyOf))
+    const parked = new Set((await parkedAmong(pool, MIRROR_FOLLOWER, changes)).map(keyOf))
     const newest = new Map<string, Change>()
-    // I6: later changes of a parked document wait behind it; what it will hold then is read from PostgreSQL.
+    // I6: later changes of a parked document wait behind it.
     for (const change of changes) if (!parked.has(keyOf(change))) newest.set(keyOf(change), change)
     const wanted: MirrorChange[] = []
     const refused: ParkedDocument[] = []

@@ -4,7 +4,7 @@ import type { Config } from '../config/index.js'
 
 /** What an operator must never be unsure about: whether anybody may call this server. */
 export function authIsOn(config: Config): boolean {
-  return config.authEnabled || config.authBearerToken !== undefined
+  return config.authEnabled ?? config.authBearerToken !== undefined
 }
 
 /**

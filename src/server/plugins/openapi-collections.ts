@@ -41,11 +41,11 @@ export function describeCollections(
 
 function schemasOf(definition: CollectionDefinition): [string, Json][] {
   const { label, name } = definition
-  const schema = within(definition.schema, `#/components/schemas/${name}_input`)
+  const schema = within(definition.schema, `#/components/schemas/${name}.input`)
   const properties = { ...serverFields, ...(schema.properties as Json | undefined) }
   const required = ['id', 'created_at', 'updated_at', ...((schema.required as string[] | undefined) ?? [])]
   return [
-    [`${name}_input`, { ...schema, title: `${label} as it is sent` }],
+    [`${name}.input`, { ...schema, title: `${label} as it is sent` }],
     [name, { ...schema, title: label, properties, required }],
   ]
 }
@@ -79,7 +79,7 @@ function describeItem(pathItem: Json, definition: CollectionDefinition): Json {
       const bodies = (described.requestBody as Json | undefined)?.content as Record<string, Json> | undefined
       if (bodies !== undefined && isItemBody(method, String(operation && (operation as Json).operationId))) {
         for (const media of Object.values(bodies))
-          media.schema = { $ref: `#/components/schemas/${name}_input` }
+          media.schema = { $ref: `#/components/schemas/${name}.input` }
       }
       replaceItems(described.responses as Json, name)
       return [method, described]

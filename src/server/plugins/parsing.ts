@@ -20,7 +20,9 @@ export function registerParsing(app: FastifyInstance, { bodyIdleTimeoutMs }: Par
   app.addContentTypeParser(
     ['application/json', MERGE_PATCH, JSON_PATCH],
     { parseAs: 'buffer' },
-    async (_request: FastifyRequest, body: Buffer) => parseJson(body),
+    // Clients that always say application/json delete without a body too.
+    async (request: FastifyRequest, body: Buffer) =>
+      body.length === 0 && request.method === 'DELETE' ? undefined : parseJson(body),
   )
   app.addHook('onRequest', async (request) => requireDecodable(request.raw.url ?? ''))
   app.addHook('preParsing', (request, _reply, payload, done) => {

@@ -61,6 +61,8 @@ export const bulkRoutes: FastifyPluginAsyncTypebox<BulkRoutesOptions> = async (a
   app.get(
     '/:collection/export',
     {
+      // A HEAD would read the whole collection for nothing.
+      exposeHeadRoute: false,
       schema: {
         tags,
         operationId: 'export',

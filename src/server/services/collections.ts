@@ -1,10 +1,12 @@
 import { isDeepStrictEqual } from 'node:util'
 import { COLLECTIONS_CHANNEL, type Hints } from '../changes/hints.js'
+import { lockLog, readHead } from '../changes/read.js'
 import { type Pool, type Queryable, query, runUnlimited } from '../db/pool.js'
 import { codeOf } from '../db/sqlstate.js'
 import { transaction } from '../db/transaction.js'
 import { DualstoreError, invalid } from '../errors.js'
 import { everything } from '../filter/ast.js'
+import { MIRROR_FOLLOWER } from '../followers/mirror.js'
 import type { CollectionDefinition, CollectionInput } from '../schemas/collection.js'
 import { shippedCollections } from '../schemas/shipped-collections.js'
 import {
@@ -13,12 +15,14 @@ import {
   findMirrored,
   insertCollection,
   lockCollection,
+  readCollections,
   type StoredCollection,
   setCollectionState,
   updateDefinition,
 } from '../store/collections.js'
-import { countDocuments, deleteSome } from '../store/documents.js'
+import { countDocuments, deleteSome, forgetKeysOf } from '../store/documents.js'
 import { indexStatements } from '../store/indexes.js'
+import { readFollowers } from '../store/positions.js'
 import { scanDocuments } from '../store/scan.js'
 import { checkDefinition, completeDefinition } from './definitions.js'
 import { compileItemValidator, ownFields } from './item-validator.js'
@@ -79,15 +83,6 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
   const update = async (stored: StoredCollection, definition: CollectionDefinition, given: ChangeOptions) => {
     const before = stored.definition
     checkDefinition(definition)
-    if (
-      !isDeepStrictEqual(before.mirror, definition.mirror) &&
-      (await countDocuments(pool, definition.name)) > 0
-    ) {
-      throw new DualstoreError(
-        'CONFLICT',
-        'mirror can only be changed while the collection is empty: its documents are mirrored the old way',
-      )
-    }
     const misfits = isDeepStrictEqual(before.schema, definition.schema)
       ? { checked: 0, count: 0, sample: [] }
       : await findMisfits(pool, definition)
@@ -103,6 +98,7 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
       await buildIndexes(pool, before, definition)
       await transaction(pool, async (tx) => {
         await requireUnchanged(tx, stored)
+        if (!isDeepStrictEqual(before.mirror, definition.mirror)) await requireUnmirrored(tx, definition.name)
         await requireOwnMirror(tx, definition)
         await updateDefinition(tx, definition)
       })
@@ -139,7 +135,11 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
     /** Replaces the definition, and tells which stored documents no longer fit. */
     async replace(name: string, input: CollectionInput, given: ChangeOptions = {}) {
       if (input.name !== name) throw invalid('body.name', `must be "${name}": a collection cannot be renamed`)
-      const misfits = await update(await current(name), completeDefinition(input), given)
+      const stored = await current(name)
+      // What is left out stays: legacy texts and the mirror's mapping must not go by accident.
+      const { label, id_prefix, mirror } = stored.definition
+      const complete = { label, id_prefix, ...input, mirror: { ...mirror, ...input.mirror } }
+      const misfits = await update(stored, completeDefinition(complete), given)
       return { collection: await this.show(name), misfits }
     },
 
@@ -199,12 +199,19 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
 
 /** Adds the collections that ship with the program where they are missing. */
 export async function ensureShipped(pool: Pool): Promise<void> {
-  for (const definition of shippedCollections) await createCollection(pool, definition)
+  const known = new Set((await readCollections(pool)).map((stored) => stored.definition.name))
+  const missing = shippedCollections.filter((definition) => !known.has(definition.name))
+  for (const definition of missing) await createCollection(pool, definition)
 }
 
 /** Partition, definition and indexes in one transaction; false when the name is in use. */
 async function createCollection(pool: Pool, definition: CollectionDefinition): Promise<boolean> {
   return transaction(pool, async (tx) => {
+    const stored = await lockCollection(tx, definition.name)
+    if (stored !== undefined && stored.state !== 'dropped') return false
+    if (stored !== undefined && !isDeepStrictEqual(stored.definition.mirror, definition.mirror)) {
+      await requireUnmirrored(tx, definition.name)
+    }
     await requireOwnMirror(tx, definition)
     if (!(await insertCollection(tx, definition))) return false
     for (const statement of await indexStatements(tx, definition, false)) await query(tx, statement)
@@ -217,9 +224,26 @@ async function finishDrop(pool: Pool, name: string): Promise<boolean> {
   return transaction(pool, async (tx) => {
     if ((await countDocuments(tx, name)) > 0) return false
     await dropPartition(tx, name)
+    await forgetKeysOf(tx, name)
     await setCollectionState(tx, name, 'dropped')
     return true
   })
+}
+
+/** Documents mirrored one way, and their deletion, must have reached the mirror before another way can begin. */
+async function requireUnmirrored(tx: Queryable, name: string): Promise<void> {
+  // Nobody commits a document while the log is locked, so that both answers stay true.
+  await lockLog(tx)
+  const head = (await readHead(tx)).position
+  const behind = (await readFollowers(tx)).some(
+    (follower) => follower.id === MIRROR_FOLLOWER && follower.position < head,
+  )
+  if ((await countDocuments(tx, name)) === 0 && !behind) return
+  throw new DualstoreError(
+    'CONFLICT',
+    'mirror can only be changed while the collection is empty and the mirror has caught up: its documents are ' +
+      'mirrored the old way',
+  )
 }
 
 async function requireUnchanged(tx: Queryable, before: StoredCollection): Promise<void> {

@@ -3,7 +3,9 @@ import { formatPosition, type Position, parsePosition } from '../changes/positio
 import { readHead } from '../changes/read.js'
 import type { Pool } from '../db/pool.js'
 import { DualstoreError, invalid } from '../errors.js'
+import { MIRROR_FOLLOWER } from '../followers/mirror.js'
 import type { Progress } from '../followers/progress.js'
+import { parkedAmong } from '../store/parked.js'
 
 export type ConsistencyLevel = 'eventual' | 'strict'
 
@@ -14,8 +16,15 @@ export interface Consistency {
   level(requested: ConsistencyLevel | undefined): ConsistencyLevel
   /** @throws MIRROR_UNAVAILABLE before anything is written, when strict is asked for and the mirror is known to be bad. */
   beforeWrite(level: ConsistencyLevel): void
-  /** Waits until the mirror has applied a write. @throws WAIT_TIMEOUT with the position; the write stays. */
-  afterWrite(level: ConsistencyLevel, seq: number | null): Promise<void>
+  /**
+   * Waits until the mirror has applied the write of a document.
+   * @throws WAIT_TIMEOUT with the position, also when the mirror has parked the document (I6); the write stays.
+   */
+  afterWrite(
+    level: ConsistencyLevel,
+    seq: number | null,
+    document: { collection: string; id: string },
+  ): Promise<void>
   /** Waits until a store has reached a position a client was given. @throws INVALID_REQUEST or WAIT_TIMEOUT. */
   waitFor(position: string, store: 'postgres' | 'mirror'): Promise<void>
   /** The text for x-dualstore-position. */
@@ -55,9 +64,14 @@ export function createConsistency(options: ConsistencyOptions): Consistency {
       if (mirror === undefined) throw noMirror('strict writes need a mirror, and DUAL_WRITE_ENABLED is false')
       if (mirror.failing) throw noMirror('the mirror does not take writes now; nothing was written')
     },
-    async afterWrite(level, seq) {
+    async afterWrite(level, seq, document) {
       if (level === 'eventual' || seq === null || mirror === undefined) return
       if (!(await mirror.reached(seq, waitTimeoutMs))) throw timedOut(seq, 'the mirror')
+      const [parked] = await parkedAmong(pool, MIRROR_FOLLOWER, [document])
+      if (parked === undefined) return
+      throw new DualstoreError('WAIT_TIMEOUT', 'the mirror cannot take this document and has parked it', {
+        extra: { position: formatPosition({ epoch, seq }) },
+      })
     },
     async waitFor(text, store) {
       const wanted = requirePosition(text, epoch)

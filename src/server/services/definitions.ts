@@ -10,6 +10,9 @@ import {
 import { compileItemValidator } from './item-validator.js'
 import { storageFault } from './storable.js'
 
+/** Every instance keeps all definitions compiled and reads them again every second. */
+const MAX_DEFINITION = 65_536
+
 /**
  * Fills in and checks a collection's definition.
  * @throws INVALID_DEFINITION naming each field that is wrong, for a reserved name and an unusable schema too.
@@ -42,6 +45,13 @@ export function checkDefinition(definition: CollectionDefinition): void {
   }
   const storage = storageFault(definition, 'definition')
   if (storage !== undefined) faults.push(storage)
+  // Only what storageFault lets pass is shallow enough to be printed.
+  else if (JSON.stringify(definition).length > MAX_DEFINITION) {
+    faults.push({
+      field: 'definition',
+      message: `must not be longer than ${MAX_DEFINITION} characters of JSON`,
+    })
+  }
   if (faults.length > 0) throw invalidAll(faults, 'INVALID_DEFINITION')
   const schema: Record<string, unknown> = definition.schema
   if (schema.type !== undefined && schema.type !== 'object') {

@@ -68,19 +68,32 @@ export function createDocumentService(options: DocumentServiceOptions) {
   // Patches of one document wait for each other here instead of overtaking each other in PostgreSQL.
   const turns = createTurns()
 
-  /** Writes through the gatherer, wakes whoever follows, and waits for the mirror when that was asked for. */
-  const commit = async (write: Write, requested: ConsistencyLevel | undefined): Promise<Written> => {
+  /** Writes through the gatherer and wakes whoever follows. */
+  const write = async (one: Write, requested: ConsistencyLevel | undefined): Promise<Written> => {
+    consistency.beforeWrite(consistency.level(requested))
+    const written = await gatherer.write(one)
+    if (written.position !== null) hints.tell(CHANGES_CHANNEL)
+    return written
+  }
+
+  /** Waits for the mirror when that was asked for. */
+  const settle = async (
+    one: Write,
+    written: Written,
+    requested: ConsistencyLevel | undefined,
+  ): Promise<void> => {
     const level = consistency.level(requested)
-    consistency.beforeWrite(level)
-    const written = await gatherer.write(write)
-    if (written.outcome === 'replayed' && level === 'strict') {
-      // The request that wrote it may be the one that timed out waiting.
-      await consistency.afterWrite(level, (await readHead(pool)).position)
-    }
-    if (written.position !== null) {
-      hints.tell(CHANGES_CHANNEL)
-      await consistency.afterWrite(level, written.position)
-    }
+    if (level === 'eventual') return
+    // The request that wrote what is replayed may be the one that timed out waiting.
+    const replayed = written.outcome === 'replayed'
+    const id = replayed ? idOf(written.text) : one.id
+    const position = replayed ? (await readHead(pool)).position : written.position
+    await consistency.afterWrite(level, position, { collection: one.collection, id })
+  }
+
+  const commit = async (one: Write, requested: ConsistencyLevel | undefined): Promise<Written> => {
+    const written = await write(one, requested)
+    await settle(one, written, requested)
     return written
   }
 
@@ -177,7 +190,7 @@ export function createDocumentService(options: DocumentServiceOptions) {
       const collection = await registry.get(name)
       requireId(id, 'params.id')
       const { ifMatch, ifNoneMatch } = given.precondition ?? {}
-      const attempts = async (): Promise<WriteAnswer> => {
+      const attempts = async () => {
         for (let attempt = 1; ; attempt++) {
           const current = await find(collection, id)
           if (ifNoneMatch === '*') throw preconditionFailed(`the document has version ${current.version}`)
@@ -186,18 +199,22 @@ export function createDocumentService(options: DocumentServiceOptions) {
           }
           const patched = requireObject(applyPatch(JSON.parse(current.text), patch), 'the patched document')
           if (patched.id !== id) throw invalid('body.id', 'cannot be changed', 'INVALID_PATCH')
-          const write = writeOf('replace', collection, { id, fields: patched, at: now() })
-          write.ifVersion = current.version
-          const written = await commit(write, given.consistency)
+          const change = writeOf('replace', collection, { id, fields: patched, at: now() })
+          change.ifVersion = current.version
+          const written = await write(change, given.consistency)
           if (written.outcome === 'missing') throw notFound(collection, id)
-          if (written.outcome !== 'version_mismatch') return answer(write, written)
-          if (ifMatch !== undefined && ifMatch !== '*') return answer(write, written)
+          if (written.outcome !== 'version_mismatch' || (ifMatch !== undefined && ifMatch !== '*')) {
+            return { change, written }
+          }
           if (attempt >= PATCH_ATTEMPTS) {
             throw new DualstoreError('CONFLICT', 'the document is changed too often by others; try again')
           }
         }
       }
-      return turns.take(`${collection.definition.name}\u0000${id}`, attempts)
+      const { change, written } = await turns.take(`${collection.definition.name}\u0000${id}`, attempts)
+      // Outside the turn: others need not wait for the mirror.
+      await settle(change, written, given.consistency)
+      return answer(change, written)
     },
 
     /** Deletes a document. @throws NOT_FOUND, or PRECONDITION_FAILED when it has another version. */

@@ -29,8 +29,9 @@ export interface GathererOptions {
   /** Most rows and bytes of items in one statement. */
   maxRows: number
   maxBytes: number
-  /** Most writes that may wait; more are refused at once. */
+  /** Most writes, and most characters of their items, that may wait; more are refused at once. */
   maxWaiting: number
+  maxWaitingText: number
   /** Statements under way at once. */
   lanes: number
 }
@@ -47,6 +48,7 @@ const GATHER: Omit<GathererOptions, 'run' | 'refuse'> = {
   maxRows: 500,
   maxBytes: 4 * 1024 * 1024,
   maxWaiting: 20_000,
+  maxWaitingText: 256 * 1024 * 1024,
   lanes: 2,
 }
 
@@ -59,8 +61,9 @@ const GATHER: Omit<GathererOptions, 'run' | 'refuse'> = {
 export function createGatherer(
   options: Pick<GathererOptions, 'run' | 'refuse'> & Partial<GathererOptions>,
 ): Gatherer {
-  const { run, refuse, maxRows, maxBytes, maxWaiting, lanes } = { ...GATHER, ...options }
+  const { run, refuse, maxRows, maxBytes, maxWaiting, maxWaitingText, lanes } = { ...GATHER, ...options }
   let queue: Entry[] = []
+  let waitingText = 0
   const busy = new Set<string>()
   const idle: (() => void)[] = []
   let running = 0
@@ -78,6 +81,7 @@ export function createGatherer(
       const fits = batch.length === 0 || bytes + entry.write.text.length <= maxBytes
       if (fits && !entry.keys.some((key) => busy.has(key) || blocked.has(key))) {
         batch.push(entry)
+        waitingText -= entry.write.text.length
         bytes += entry.write.text.length
         for (const key of entry.keys) busy.add(key)
       } else {
@@ -126,9 +130,10 @@ export function createGatherer(
   }
 
   const enqueue = (write: Write, settle: Entry['settle'], fail: Entry['fail']) => {
-    if (queue.length >= maxWaiting) {
+    if (queue.length >= maxWaiting || waitingText >= maxWaitingText) {
       return fail(new DualstoreError('OVERLOADED', 'too many writes are waiting; try again shortly'))
     }
+    waitingText += write.text.length
     queue.push({ write, keys: keysOf(write), settle, fail })
     if (scheduled) return
     scheduled = true

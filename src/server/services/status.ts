@@ -3,6 +3,7 @@ import type { Pool } from '../db/pool.js'
 import { MIRROR_FOLLOWER } from '../followers/mirror.js'
 import type { Progress } from '../followers/progress.js'
 import type { Mirror } from '../mirror/contract.js'
+import { countParked } from '../store/parked.js'
 import { readFollowers, type StoredFollower } from '../store/positions.js'
 import type { Registry } from './registry.js'
 
@@ -17,7 +18,7 @@ export interface Readiness {
   checks: {
     postgres: Check
     /** Never makes the service unready: writes go on without the mirror, and the log drains later (I9). */
-    mirror: Check & { kind: Mirror['kind'] | 'none'; position?: number; lag?: number }
+    mirror: Check & { kind: Mirror['kind'] | 'none'; position?: number; lag?: number; parked?: number }
   }
 }
 
@@ -32,12 +33,13 @@ export type StatusService = ReturnType<typeof createStatusService>
 
 export function createStatusService({ pool, registry, mirror, progress }: StatusServiceOptions) {
   let closing = false
-  const postgres = async (): Promise<Check & { head: number }> => {
-    if (closing) return { ok: false, reason: 'the server is shutting down', head: 0 }
+  const postgres = async (): Promise<Check & { head: number; parked: number }> => {
+    if (closing) return { ok: false, reason: 'the server is shutting down', head: 0, parked: 0 }
     try {
-      return { ok: true, head: (await readHead(pool)).position }
+      const [head, parked] = await Promise.all([readHead(pool), countParked(pool, MIRROR_FOLLOWER)])
+      return { ok: true, head: head.position, parked }
     } catch (error) {
-      return { ok: false, reason: (error as Error).message, head: 0 }
+      return { ok: false, reason: (error as Error).message, head: 0, parked: 0 }
     }
   }
   return {
@@ -46,9 +48,11 @@ export function createStatusService({ pool, registry, mirror, progress }: Status
       closing = true
     },
 
+    closing: () => closing,
+
     async readiness(): Promise<Readiness> {
-      const { head, ...checked } = await postgres()
-      return { ready: checked.ok, checks: { postgres: checked, mirror: mirrorCheck(head) } }
+      const { head, parked, ...checked } = await postgres()
+      return { ready: checked.ok, checks: { postgres: checked, mirror: mirrorCheck(head, parked) } }
     },
 
     /**
@@ -56,13 +60,13 @@ export function createStatusService({ pool, registry, mirror, progress }: Status
      * without a leader the mirror is asked directly, since nobody else can say whether it would answer.
      */
     async survey(): Promise<Readiness> {
-      const { head, ...checked } = await postgres()
+      const { head, parked, ...checked } = await postgres()
       if (mirror === undefined) {
         return { ready: checked.ok, checks: { postgres: checked, mirror: { ok: true, kind: 'none' } } }
       }
       const follower = checked.ok ? await mirrorFollower() : undefined
       const position = follower?.position ?? 0
-      const where = { kind: mirror.kind, position, lag: Math.max(0, head - position) }
+      const where = { kind: mirror.kind, position, lag: Math.max(0, head - position), parked }
       const reason =
         follower?.led === true
           ? (follower.last_error ?? undefined)
@@ -95,10 +99,10 @@ export function createStatusService({ pool, registry, mirror, progress }: Status
     return (await readFollowers(pool)).find((follower) => follower.id === MIRROR_FOLLOWER)
   }
 
-  function mirrorCheck(head: number): Readiness['checks']['mirror'] {
+  function mirrorCheck(head: number, parked: number): Readiness['checks']['mirror'] {
     if (mirror === undefined || progress === undefined) return { ok: true, kind: 'none' }
     const { position, lastError } = progress
-    const where = { kind: mirror.kind, position, lag: Math.max(0, head - position) }
+    const where = { kind: mirror.kind, position, lag: Math.max(0, head - position), parked }
     return lastError === undefined
       ? { ok: true, ...where }
       : { ok: false, reason: 'it does not take changes now', ...where }

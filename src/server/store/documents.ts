@@ -163,12 +163,20 @@ export async function deleteSome(on: Queryable, collection: string, limit: numbe
   return rows[0]?.count ?? 0
 }
 
-/** Forgets idempotency keys older than this many milliseconds; returns how many. */
+/** Forgets the idempotency keys of a collection that is no more. */
+export async function forgetKeysOf(on: Queryable, collection: string): Promise<void> {
+  await query(on, 'DELETE FROM dualstore.idempotency WHERE collection = $1', [collection])
+}
+
+/** Forgets up to 10,000 idempotency keys older than this many milliseconds; returns how many. */
 export async function forgetIdempotencyKeys(on: Queryable, olderThanMs: number): Promise<number> {
   const rows = await query<{ count: number }>(
     on,
     `WITH gone AS (
-       DELETE FROM dualstore.idempotency WHERE created_at < now() - $1 * interval '1 millisecond' RETURNING 1
+       DELETE FROM dualstore.idempotency WHERE (collection, key) IN (
+         SELECT collection, key FROM dualstore.idempotency
+         WHERE created_at < now() - $1 * interval '1 millisecond' LIMIT 10000
+       ) RETURNING 1
      ) SELECT count(*) AS count FROM gone`,
     [olderThanMs],
   )

@@ -30,18 +30,26 @@ export async function parkDocuments(
   )
 }
 
-export async function readParked(on: Queryable, follower: string): Promise<ParkedDocument[]> {
+/** Which of these documents are parked. */
+export async function parkedAmong(
+  on: Queryable,
+  follower: string,
+  documents: readonly { collection: string; id: string }[],
+): Promise<ParkedDocument[]> {
   return query<ParkedDocument>(
     on,
-    'SELECT collection, id, seq, reason FROM dualstore.parked WHERE follower = $1 ORDER BY seq',
-    [follower],
+    `SELECT collection, id, seq, reason FROM dualstore.parked
+     WHERE follower = $1 AND (collection, id) IN (SELECT * FROM unnest($2::text[], $3::text[]))`,
+    [follower, documents.map((document) => document.collection), documents.map((document) => document.id)],
   )
 }
 
-export async function unpark(on: Queryable, follower: string, collection: string, id: string): Promise<void> {
-  await query(on, 'DELETE FROM dualstore.parked WHERE follower = $1 AND collection = $2 AND id = $3', [
-    follower,
-    collection,
-    id,
-  ])
+/** Number of documents a follower has parked. */
+export async function countParked(on: Queryable, follower: string): Promise<number> {
+  const rows = await query<{ count: number }>(
+    on,
+    'SELECT count(*) AS count FROM dualstore.parked WHERE follower = $1',
+    [follower],
+  )
+  return rows[0]?.count ?? 0
 }

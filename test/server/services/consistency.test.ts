@@ -37,11 +37,11 @@ test('a strict write is answered when the mirror has it, and not before', async 
   await insertMessages(pool, ['strict'])
   let answered = false
   const waiting = consistency(10_000)
-    .afterWrite('strict', await head())
+    .afterWrite('strict', await head(), { collection: messages.name, id: 'strict' })
     .then(() => {
       answered = true
     })
-  await consistency(10_000).afterWrite('eventual', await head())
+  await consistency(10_000).afterWrite('eventual', await head(), { collection: messages.name, id: 'strict' })
   expect(answered).toBe(false)
   open()
   await waiting
@@ -52,7 +52,9 @@ test('a wait that times out tells the position, and the write stays', async () =
   const open = close()
   await insertMessages(pool, ['late'])
   const seq = await head()
-  await expect(consistency(50).afterWrite('strict', seq)).rejects.toMatchObject({
+  await expect(
+    consistency(50).afterWrite('strict', seq, { collection: messages.name, id: 'late' }),
+  ).rejects.toMatchObject({
     code: 'WAIT_TIMEOUT',
     status: 504,
     extra: { position: `${epoch}-${seq}` },

@@ -42,7 +42,7 @@ CREATE FUNCTION dualstore.searched(item jsonb) RETURNS tsvector LANGUAGE sql IMM
     ELSE to_tsvector('simple', left(item::text, 100000)) END
 $$;
 
--- Retention drops whole partitions. There is one open partition at a time, without an upper bound.
+-- Partitioned, so that retention can drop whole partitions. There is one so far, without bounds.
 CREATE TABLE dualstore.changes (
   seq bigint PRIMARY KEY,
   collection text COLLATE "C" NOT NULL,
