@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { DualstoreError } from '../errors.js'
+import { shippedCollections } from '../schemas/shipped-collections.js'
 import type { ListingService } from '../services/listing.js'
 import { answers } from './answers.js'
 
@@ -11,8 +12,6 @@ export interface IndexRoutesOptions {
   /** Whether stored documents may be shown without further rights: the legacy server showed them to anyone (defect 10). */
   debugAllowed: boolean
 }
-
-const LEGACY_COLLECTIONS = ['session_messages', 'agent_tasks', 'opencode_events']
 
 /** What stands outside the API prefix. */
 export const indexRoutes: FastifyPluginAsyncTypebox<IndexRoutesOptions> = async (app, options) => {
@@ -64,8 +63,8 @@ export const indexRoutes: FastifyPluginAsyncTypebox<IndexRoutesOptions> = async 
           'needs authentication, or a server that listens on a loopback address',
         )
       }
-      const entries = LEGACY_COLLECTIONS.map(
-        async (name) => [name, await listing.recentRaw(name, 10)] as const,
+      const entries = shippedCollections.map(
+        async ({ name }) => [name, await listing.recentRaw(name, 10)] as const,
       )
       return Object.fromEntries(await Promise.all(entries))
     },

@@ -33,14 +33,21 @@ export type StatusService = ReturnType<typeof createStatusService>
 
 export function createStatusService({ pool, registry, mirror, progress }: StatusServiceOptions) {
   let closing = false
-  const postgres = async (): Promise<Check & { head: number; parked: number }> => {
-    if (closing) return { ok: false, reason: 'the server is shutting down', head: 0, parked: 0 }
+  /** Whether PostgreSQL answers a question, and its answer when it does. */
+  const ask = async <T>(question: () => Promise<T>): Promise<{ check: Check; answer?: T }> => {
+    if (closing) return { check: { ok: false, reason: 'the server is shutting down' } }
     try {
-      const [head, parked] = await Promise.all([readHead(pool), countParked(pool, MIRROR_FOLLOWER)])
-      return { ok: true, head: head.position, parked }
+      return { check: { ok: true }, answer: await question() }
     } catch (error) {
-      return { ok: false, reason: (error as Error).message, head: 0, parked: 0 }
+      return { check: { ok: false, reason: (error as Error).message } }
     }
+  }
+  const standing = async (): Promise<{ check: Check; head: number; parked: number }> => {
+    const { check, answer } = await ask(() =>
+      Promise.all([readHead(pool), countParked(pool, MIRROR_FOLLOWER)]),
+    )
+    const [head, parked] = answer ?? []
+    return { check, head: head?.position ?? 0, parked: parked ?? 0 }
   }
   return {
     /** From here on the service says that it is not ready. */
@@ -51,8 +58,8 @@ export function createStatusService({ pool, registry, mirror, progress }: Status
     closing: () => closing,
 
     async readiness(): Promise<Readiness> {
-      const { head, parked, ...checked } = await postgres()
-      return { ready: checked.ok, checks: { postgres: checked, mirror: mirrorCheck(head, parked) } }
+      const { check, head, parked } = await standing()
+      return { ready: check.ok, checks: { postgres: check, mirror: mirrorCheck(head, parked) } }
     },
 
     /**
@@ -60,11 +67,11 @@ export function createStatusService({ pool, registry, mirror, progress }: Status
      * without a leader the mirror is asked directly, since nobody else can say whether it would answer.
      */
     async survey(): Promise<Readiness> {
-      const { head, parked, ...checked } = await postgres()
+      const { check, head, parked } = await standing()
       if (mirror === undefined) {
-        return { ready: checked.ok, checks: { postgres: checked, mirror: { ok: true, kind: 'none' } } }
+        return { ready: check.ok, checks: { postgres: check, mirror: { ok: true, kind: 'none' } } }
       }
-      const follower = checked.ok ? await mirrorFollower() : undefined
+      const follower = check.ok ? await mirrorFollower() : undefined
       const position = follower?.position ?? 0
       const where = { kind: mirror.kind, position, lag: Math.max(0, head - position), parked }
       const reason =
@@ -75,7 +82,7 @@ export function createStatusService({ pool, registry, mirror, progress }: Status
               (error: Error) => error.message,
             )
       const mirrored = { ok: reason === undefined, ...(reason !== undefined && { reason }), ...where }
-      return { ready: checked.ok, checks: { postgres: checked, mirror: mirrored } }
+      return { ready: check.ok, checks: { postgres: check, mirror: mirrored } }
     },
 
     /** Whether a running server mirrors what is written now; true also when no mirror is wanted. */
@@ -85,7 +92,7 @@ export function createStatusService({ pool, registry, mirror, progress }: Status
 
     /** The legacy server's `stores`: whether each of its three collections can be used. */
     async stores(): Promise<Record<'sessionMessages' | 'agentTasks' | 'opencodeEvents', boolean>> {
-      const { ok } = await postgres()
+      const { ok } = (await ask(() => readHead(pool))).check
       const names = new Set(registry.all().map((collection) => collection.definition.name))
       return {
         sessionMessages: ok && names.has('session_messages'),
