@@ -2,19 +2,14 @@ import type { FastifyInstance } from 'fastify'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { bodies, call, create, expectError, fromMirror, withQuery } from '../../support/http.js'
 import { mirrorKinds, testServer } from '../../support/server.js'
-
-const TASKS = '/api/v1/agent_tasks'
-const task = bodies.agent_tasks ?? {}
-const times = (count: number) => Array.from({ length: count }, (_, index) => index)
+import { TASKS, task, tasksOf, times, urlOf } from '../../support/tasks.js'
 
 let app: FastifyInstance
 beforeAll(async () => {
   app = await testServer()
 })
 
-const fresh = (more: object = {}) => create(app, 'agent_tasks', { ...task, ...more })
-const urlOf = ({ id }: { id: string }) => `${TASKS}/${encodeURIComponent(id)}`
-const read = async (item: { id: string }) => (await call(app, 'GET', urlOf(item))).json.data
+const { fresh, read } = tasksOf(() => app)
 
 describe('GET and HEAD', () => {
   test('HEAD tells the same as GET, without a body', async () => {

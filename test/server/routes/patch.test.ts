@@ -1,22 +1,18 @@
 import type { FastifyInstance } from 'fastify'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { bodies, call, create, expectError } from '../../support/http.js'
+import { call, expectError } from '../../support/http.js'
 import { testServer } from '../../support/server.js'
+import { tasksOf, times, urlOf } from '../../support/tasks.js'
 
-const TASKS = '/api/v1/agent_tasks'
 const MERGE = { 'content-type': 'application/merge-patch+json' }
 const JSON_PATCH = { 'content-type': 'application/json-patch+json' }
-const task = bodies.agent_tasks ?? {}
-const times = (count: number) => Array.from({ length: count }, (_, index) => index)
 
 let app: FastifyInstance
 beforeAll(async () => {
   app = await testServer()
 })
 
-const fresh = (more: object = {}) => create(app, 'agent_tasks', { ...task, ...more })
-const urlOf = ({ id }: { id: string }) => `${TASKS}/${encodeURIComponent(id)}`
-const read = async (item: { id: string }) => (await call(app, 'GET', urlOf(item))).json.data
+const { fresh, read } = tasksOf(() => app)
 const jsonPatch = (item: { id: string }, body: unknown) =>
   call(app, 'PATCH', urlOf(item), { headers: JSON_PATCH, body })
 
