@@ -34,6 +34,7 @@ module.exports = {
     only('mirror', 'schemas'),
     only('followers', 'changes', 'store', 'mirror', 'db', 'schemas', 'filter'),
     only('services', 'store', 'changes', 'mirror', 'followers', 'db', 'schemas', 'filter'),
+    only('ingest', 'services', 'followers', 'schemas'),
     only('plugins', 'services', 'schemas', 'config'),
     only('routes', 'services', 'schemas', 'config'),
     {
@@ -48,7 +49,7 @@ module.exports = {
       from: { path: '^src/cli/' },
       to: {
         path: '^src/server/',
-        pathNot: rooms('start', 'context', 'services', 'schemas', 'errors', 'config', 'db/migrate'),
+        pathNot: rooms('start', 'context', 'services', 'ingest', 'schemas', 'errors', 'config', 'db/migrate'),
       },
     },
     {
@@ -58,9 +59,24 @@ module.exports = {
       to: { path: '^src/', pathNot: '^src/cli/main[.]ts$' },
     },
     {
+      name: 'client-stands-alone',
+      comment: 'published for browsers: nothing of the server runs in it, and nothing of Node',
+      severity: 'error',
+      from: { path: '^src/client/' },
+      to: {
+        pathNot: ['^src/client/', '^src/server/schemas/item[.]ts$', '(^|/)node_modules/eventsource-parser/'],
+      },
+    },
+    {
+      name: 'client-takes-types-only',
+      severity: 'error',
+      from: { path: '^src/client/' },
+      to: { path: '^src/server/', dependencyTypesNot: ['type-only'] },
+    },
+    {
       name: 'nobody-imports-bin-or-cli',
       severity: 'error',
-      from: { path: '^src/(server|migrate)/' },
+      from: { path: '^src/(server|migrate|client)/' },
       to: { path: '^(bin|src/cli)/' },
     },
     {

@@ -19,6 +19,7 @@ export const catalogue = {
   ALREADY_EXISTS: { status: 409, error: 'Already exists' },
   CONFLICT: { status: 409, error: 'Conflict' },
   SCHEMA_MISFIT: { status: 409, error: 'Stored documents do not fit' },
+  POSITION_GONE: { status: 410, error: 'Position gone' },
   PRECONDITION_FAILED: { status: 412, error: 'Precondition failed' },
   PAYLOAD_TOO_LARGE: { status: 413, error: 'Payload too large' },
   URI_TOO_LONG: { status: 414, error: 'URI too long' },
@@ -37,6 +38,7 @@ export const catalogue = {
   SCHEMA_OUTDATED: { status: 500, error: 'Database is of an older version' },
   SCHEMA_TOO_NEW: { status: 500, error: 'Database is of a newer version' },
   EMBEDDED_STORE: { status: 500, error: 'Embedded store could not start' },
+  PROVIDER_UNAVAILABLE: { status: 503, error: 'Provider unavailable', retryable: true },
 } as const satisfies Record<string, { status: number; error: string; retryable?: boolean }>
 
 export type ErrorCode = keyof typeof catalogue

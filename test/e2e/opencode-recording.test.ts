@@ -1,27 +1,16 @@
-import { readFile } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
-import { eventItem, messageItem } from '../../scripts/opencode-items.js'
+import { eventItems, messageItems } from '../support/recording.js'
 import { mirrorKinds, testServer } from '../support/server.js'
 
-const fixtures = new URL('../fixtures/opencode/', import.meta.url)
-
-async function recording(file: string): Promise<unknown[]> {
-  const text = await readFile(new URL(file, fixtures), 'utf8')
-  return text
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line))
-}
-
 const loads = [
-  { collection: 'opencode_events', file: 'events.ndjson', convert: eventItem },
-  { collection: 'session_messages', file: 'messages.ndjson', convert: messageItem },
+  { collection: 'opencode_events', load: eventItems },
+  { collection: 'session_messages', load: messageItems },
 ]
 
 describe.each(mirrorKinds)('what a real OpenCode server emitted, mirrored by %s', (kind) => {
-  test.each(loads)('is equal in both stores: $collection', async ({ collection, file, convert }) => {
+  test.each(loads)('is equal in both stores: $collection', async ({ collection, load }) => {
     const app = await testServer(kind)
-    const items = (await recording(file)).map(convert)
+    const items = await load()
     expect(items.length).toBeGreaterThan(100)
 
     const imported = await app.inject({

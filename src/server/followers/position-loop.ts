@@ -6,13 +6,13 @@ import {
   ensureFollower,
   type Lease,
   releaseLease,
-  renewLease,
   rewindPosition,
   storeFollowerError,
   storePosition,
   takeLease,
 } from '../store/positions.js'
 import type { Follower, Log } from './contract.js'
+import { keepLease, LEASE_MS } from './lease.js'
 import type { MutableProgress } from './progress.js'
 import { createWaits } from './waits.js'
 
@@ -34,9 +34,6 @@ export interface PositionLoopOptions {
   pollMs: number
 }
 
-/** A leader that vanishes is replaced after this, one polling interval and the limit of its last request. */
-const LEASE_MS = 5000
-const RENEW_MS = 1500
 const FIRST_PAUSE_MS = 100
 const LONGEST_PAUSE_MS = 5000
 const AWAITED_POLL_MS = 25
@@ -86,7 +83,7 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
       errorIsStored = false
       return stored
     }
-    const keeper = keepLease(term)
+    const keeper = keepLease(pool, id, term)
     // The next batch is read while this one is applied, and a position is stored while the next one is.
     let reading = read(position)
     let storing: Promise<boolean> = Promise.resolve(true)
@@ -120,28 +117,6 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
     }
   }
 
-  /** Renews the lease in the background, however long an apply takes. */
-  const keepLease = (term: number) => {
-    let lost = false
-    let renewing: Promise<void> | undefined
-    const renew = async () => {
-      // An outage is no answer: nobody else can take the lease during it either.
-      const held = await renewLease(pool, id, term, LEASE_MS).catch(() => true)
-      lost ||= !held
-      renewing = undefined
-    }
-    const timer = setInterval(() => {
-      renewing ??= renew()
-    }, RENEW_MS)
-    return {
-      lost: () => lost,
-      async stop() {
-        clearInterval(timer)
-        await renewing
-      },
-    }
-  }
-
   const settleUnconfirmed = async (): Promise<void> => {
     if (unconfirmed === undefined) return
     const { position, term } = unconfirmed
@@ -163,7 +138,7 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
     }
     if (lease.takenOver) {
       log.warn({ follower: id, term: lease.term }, 'took over from a leader that vanished')
-      const keeper = keepLease(lease.term)
+      const keeper = keepLease(pool, id, lease.term)
       await pause(requestLimitMs)
       await keeper.stop()
     }

@@ -48,7 +48,7 @@ export const importRoutes: FastifyPluginAsyncTypebox<ImportRoutesOptions> = asyn
         response: answers({ 200: Type.Object({ success: Type.Boolean(), data: ImportReportSchema }) }),
       },
     },
-    async (request) => {
+    async (request, reply) => {
       if (request.headers['idempotency-key'] !== undefined) {
         throw invalid(
           'headers.idempotency-key',
@@ -57,10 +57,16 @@ export const importRoutes: FastifyPluginAsyncTypebox<ImportRoutesOptions> = asyn
       }
       const source = request.body
       if (!(source instanceof Readable)) throw new DualstoreError('UNSUPPORTED_MEDIA_TYPE', `send ${NDJSON}`)
-      const report = await transfer.importNdjson(request.params.collection, source, {
-        onConflict: request.query.on_conflict,
-        maxLineBytes,
-      })
+      const report = await transfer
+        .importNdjson(request.params.collection, source, {
+          onConflict: request.query.on_conflict,
+          maxLineBytes,
+        })
+        .catch((error: unknown) => {
+          // What was not read of the body stands in the way of any further request on this connection.
+          reply.header('connection', 'close')
+          throw error
+        })
       return { success: report.failed === 0, data: report }
     },
   )

@@ -28,6 +28,17 @@ export async function ensureFollower(on: Queryable, id: string): Promise<void> {
   await query(on, 'INSERT INTO dualstore.followers (id) VALUES ($1) ON CONFLICT DO NOTHING', [id])
 }
 
+/** A position past every change: of what has a lease and follows nothing, and so must never hold the log back. */
+const PAST_EVERYTHING = Number.MAX_SAFE_INTEGER
+
+/** Makes sure that there is a lease by this name, for work that one instance at a time does and that reads no log. */
+export async function ensureLease(on: Queryable, id: string): Promise<void> {
+  await query(on, 'INSERT INTO dualstore.followers (id, position) VALUES ($1, $2) ON CONFLICT DO NOTHING', [
+    id,
+    PAST_EVERYTHING,
+  ])
+}
+
 /**
  * Takes or renews the lease of a follower for `ttlMs`, when it is free, has run out, or is this leader's already.
  * The term grows with every change of leader and fences the one before (I5). The clock is PostgreSQL's alone.
