@@ -15,6 +15,7 @@ import { documentRoutes } from './routes/documents.js'
 import { healthRoutes } from './routes/health.js'
 import { importRoutes } from './routes/import.js'
 import { indexRoutes } from './routes/index.js'
+import { streamingRoutes } from './routes/streaming.js'
 
 /** An id of 512 bytes, every one of them percent-encoded. */
 const MAX_PARAM_LENGTH = 512 * 3
@@ -22,7 +23,7 @@ const LOOPBACK = /^(localhost|127(\.\d+){3}|::1|\[::1\])$/
 
 /** Builds the HTTP application on an open context. Nothing listens and nothing is started. */
 export async function buildApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
-  const { config, documents, listing, collections, transfer, status } = context
+  const { config, documents, listing, collections, transfer, streams, status } = context
   const development = config.nodeEnv === 'development'
   const app = Fastify({
     loggerInstance: logger,
@@ -69,6 +70,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(collectionRoutes, { prefix: apiPrefix, collections })
   await app.register(bulkRoutes, { prefix: apiPrefix, documents, listing, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })
+  await app.register(streamingRoutes, { prefix: apiPrefix, streams, enabled: config.sseEnabled })
   await app.register(documentRoutes, { prefix: apiPrefix, documents, listing })
   app.addHook('onClose', () => context.close())
   return app as unknown as FastifyInstance

@@ -12,8 +12,11 @@ import { codeOf, isUnavailable } from './db/sqlstate.js'
 import { retrying } from './db/transaction.js'
 import { DualstoreError } from './errors.js'
 import type { Log } from './followers/contract.js'
+import { createLeased } from './followers/leased.js'
 import { createMirrorFollower } from './followers/mirror.js'
 import { createProgress } from './followers/progress.js'
+import { createTail } from './followers/tail.js'
+import type { Services } from './ingest/service-sink.js'
 import type { Mirror } from './mirror/contract.js'
 import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
 import { createConsistency } from './services/consistency.js'
@@ -22,6 +25,7 @@ import { createGatherer, refusedRow } from './services/gatherer.js'
 import { createListingService, type ListingService } from './services/listing.js'
 import { createRegistry } from './services/registry.js'
 import { createStatusService, type StatusService } from './services/status.js'
+import { createStreamService, type StreamService } from './services/streams.js'
 import { createTransferService, type TransferService } from './services/transfer.js'
 import { forgetIdempotencyKeys, writeDocuments } from './store/documents.js'
 
@@ -33,6 +37,7 @@ export interface Context {
   listing: ListingService
   collections: CollectionService
   transfer: TransferService
+  streams: StreamService
   status: StatusService
   mirror: Mirror | undefined
   /** Starts what follows the log and keeps house; only a server does. */
@@ -87,16 +92,40 @@ export async function openContext(
       waitTimeoutMs: config.waitTimeoutMs,
       mirror: progress,
     })
+    const listing = createListingService({ pool, registry, consistency, mirror })
+    const tail = createTail({
+      pool,
+      epoch,
+      hints,
+      log,
+      pollMs: config.ssePollingInterval ?? config.followPollMs,
+    })
+    closers.add(() => tail.stop())
+    const streams = createStreamService({
+      pool,
+      registry,
+      listing,
+      tail,
+      log,
+      heartbeatMs: config.sseHeartbeatInterval,
+      maxClients: config.streamMaxConnections,
+      maxClientsPerOwner: config.streamMaxConnectionsPerAddress,
+    })
+    closers.add(() => streams.close())
     log.debug({ epoch, position }, 'context is open')
+    const instance = `${process.pid}-${randomUUID()}`
+    const documents = createDocumentService({ pool, registry, gatherer, hints, consistency, mirror })
+    const transfer = createTransferService({ pool, registry, gatherer, hints })
 
     return {
       config,
       log,
       mirror,
-      documents: createDocumentService({ pool, registry, gatherer, hints, consistency, mirror }),
-      listing: createListingService({ pool, registry, consistency, mirror }),
+      documents,
+      listing,
       collections: createCollectionService({ pool, registry, hints }),
-      transfer: createTransferService({ pool, registry, gatherer, hints }),
+      transfer,
+      streams,
       status: createStatusService({ pool, registry, mirror, progress }),
       startFollowers() {
         const listener = listen({
@@ -117,9 +146,21 @@ export async function openContext(
         closers.add(hints.on(COLLECTIONS_CHANNEL, () => void registry.refresh().catch(() => {})))
         closers.add(registry.watch(REGISTRY_REFRESH_MS))
         closers.add(keepHouse(pool, config.idempotencyTtlMs, log))
+        if (config.ingestOpencodeUrl !== undefined) {
+          const ingesting = createLeased({
+            id: 'ingest-opencode',
+            instance,
+            pool,
+            log,
+            pollMs: config.followPollMs,
+            work: (signal) => ingestOpencode(config, log, { documents, listing, transfer }, signal),
+          })
+          ingesting.run()
+          closers.add(() => ingesting.stop())
+        }
         if (mirror === undefined || progress === undefined) return
         const follower = createMirrorFollower({
-          instance: `${process.pid}-${randomUUID()}`,
+          instance,
           pool,
           hints,
           log,
@@ -212,6 +253,27 @@ async function openMirror(config: Config, log: Log): Promise<Mirror> {
     timeoutMs: config.mirrorTimeoutMs,
     log,
   })
+}
+
+async function ingestOpencode(
+  config: Config,
+  log: Log,
+  services: Services,
+  signal: AbortSignal,
+): Promise<void> {
+  const [{ ingestInBackground }, { createOpencodeProvider }, { createServiceSink }] = await Promise.all([
+    import('./ingest/background.js'),
+    import('./ingest/opencode.js'),
+    import('./ingest/service-sink.js'),
+  ])
+  const provider = createOpencodeProvider({
+    url: (config.ingestOpencodeUrl ?? '').replace(/\/+$/, ''),
+    givenBy: 'DUALSTORE_INGEST_OPENCODE_URL',
+    username: config.opencodeServerUsername,
+    password: config.opencodeServerPassword,
+    directory: config.ingestOpencodeDirectory,
+  })
+  await ingestInBackground({ provider, sink: createServiceSink(services), log }, signal)
 }
 
 function keepHouse(pool: Pool, idempotencyTtlMs: number, log: Log): () => void {

@@ -29,7 +29,11 @@ export async function createApp(config: Config, logger: Logger): Promise<Fastify
   try {
     requireSafeConfig(context)
     const app = await buildApp(context, logger)
-    app.addHook('preClose', async () => context.status.shutDown())
+    app.addHook('preClose', async () => {
+      context.status.shutDown()
+      // Their clients are to come back, so they must not keep this server from closing.
+      context.streams.close()
+    })
     context.startFollowers()
     return app
   } catch (error) {

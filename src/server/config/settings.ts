@@ -33,6 +33,7 @@ const limits = inGroup('Limits')
 const docs = inGroup('API documentation')
 const streams = inGroup('Streams')
 const cache = inGroup('Cache')
+const ingest = inGroup('Ingest')
 const DAY_MS = 86_400_000
 
 /** Every setting, each declared once: type, default, environment names, help; flags and documentation follow. */
@@ -153,15 +154,40 @@ export const settings = {
   openapiEnabled: docs(flag, true, ['OPENAPI_ENABLED'], { help: 'Serve the API documentation.' }),
   openapiPath: docs(path, '/docs', ['OPENAPI_PATH'], { help: 'Where the API documentation is served.' }),
 
-  // Legacy names whose capability is not part of this version. They are read and checked, so that a configuration
-  // is kept whole, and named at start, so that nobody believes they work (see `dormant`).
-  sseEnabled: streams(flag, true, ['SSE_ENABLED'], { help: 'Reserved for streams.' }),
-  ssePollingInterval: streams(integer(10, DAY_MS, 'milliseconds'), 5000, ['SSE_POLLING_INTERVAL'], {
-    help: 'Reserved for streams.',
+  ingestOpencodeUrl: ingest(url('http', 'https'), undefined, ['DUALSTORE_INGEST_OPENCODE_URL'], {
+    help: 'OpenCode server that `serve` follows into opencode_events and session_messages. Unset: none.',
+    secret: 'in-url',
+  }),
+  ingestOpencodeDirectory: ingest(text, undefined, ['DUALSTORE_INGEST_OPENCODE_DIRECTORY'], {
+    help: 'Only what happens in this directory of the OpenCode server. Unset: everything.',
+  }),
+  opencodeServerUsername: ingest(text, 'opencode', ['OPENCODE_SERVER_USERNAME'], {
+    help: 'User of the OpenCode server, when it has a password.',
+  }),
+  opencodeServerPassword: ingest(text, undefined, ['OPENCODE_SERVER_PASSWORD'], {
+    help: 'Password of the OpenCode server.',
+    secret: 'all',
+  }),
+
+  sseEnabled: streams(flag, true, ['SSE_ENABLED'], { help: 'Serve streams of changes.' }),
+  ssePollingInterval: streams(integer(10, DAY_MS, 'milliseconds'), undefined, ['SSE_POLLING_INTERVAL'], {
+    help: 'How often streams look at the change log when no notification comes. Unset: as DUALSTORE_FOLLOW_POLL_MS.',
   }),
   sseHeartbeatInterval: streams(integer(10, DAY_MS, 'milliseconds'), 30_000, ['SSE_HEARTBEAT_INTERVAL'], {
-    help: 'Reserved for streams.',
+    help: 'How often a quiet stream is sent a heartbeat.',
   }),
+  streamMaxConnections: streams(integer(0, 1_000_000), 20_000, ['DUALSTORE_STREAM_MAX_CONNECTIONS'], {
+    help: 'Most streams of this process; more are answered with 503.',
+  }),
+  streamMaxConnectionsPerAddress: streams(
+    integer(0, 1_000_000),
+    1000,
+    ['DUALSTORE_STREAM_MAX_CONNECTIONS_PER_ADDRESS'],
+    { help: 'Most streams of one address; more are answered with 429.' },
+  ),
+
+  // Legacy names whose capability is not part of this version. They are read and checked, so that a configuration
+  // is kept whole, and named at start, so that nobody believes they work (see `dormant`).
   cacheTtlSeconds: cache(integer(0, 86_400, 'seconds'), 300, ['CACHE_TTL_SECONDS'], {
     help: 'Reserved for the cache.',
   }),
@@ -175,14 +201,7 @@ export const settings = {
 } as const
 
 /** Settings that are accepted for the sake of a legacy configuration and do nothing in this version. */
-export const dormant: readonly SettingKey[] = [
-  'sseEnabled',
-  'ssePollingInterval',
-  'sseHeartbeatInterval',
-  'cacheTtlSeconds',
-  'cacheMaxSize',
-  'chromaUrl',
-]
+export const dormant: readonly SettingKey[] = ['cacheTtlSeconds', 'cacheMaxSize', 'chromaUrl']
 
 export type SettingKey = keyof typeof settings
 

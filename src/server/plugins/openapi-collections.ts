@@ -14,19 +14,15 @@ const serverFields = {
  */
 export function describeCollections(
   document: Readonly<Json>,
-  apiPrefix: string,
   definitions: readonly CollectionDefinition[],
 ): Json {
-  const generic = `${apiPrefix}/{collection}`
+  const generic = '{collection}'
   const paths: Json = {}
   for (const [path, item] of Object.entries((document.paths ?? {}) as Json)) {
-    if (!path.startsWith(generic)) paths[path] = item
+    if (!path.includes(generic)) paths[path] = item
     else {
       for (const definition of definitions) {
-        paths[path.replace(generic, `${apiPrefix}/${definition.name}`)] = describeItem(
-          item as Json,
-          definition,
-        )
+        paths[path.replace(generic, definition.name)] = describeItem(item as Json, definition)
       }
     }
   }

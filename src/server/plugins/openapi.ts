@@ -33,8 +33,7 @@ export async function registerOpenApi(
     staticCSP: CONTENT_SECURITY_POLICY,
     uiConfig: { validatorUrl: null },
     // The document is written anew for each request: a custom collection is in it at once.
-    transformSpecification: (document) =>
-      describeCollections(document, config.apiPrefix, collections.known()),
+    transformSpecification: (document) => describeCollections(document, collections.known()),
     transformSpecificationClone: true,
   })
 }

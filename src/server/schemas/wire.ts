@@ -79,6 +79,51 @@ export const ListQuery = Type.Object({
   ),
 })
 
+/** Which changes, and from where on. */
+export const StreamQuery = Type.Object({
+  ...SelectionQuery.properties,
+  collections: Type.Optional(
+    Type.String({ maxLength: 4000, description: 'Comma-separated; all without it, those made later too' }),
+  ),
+  last_event_id: Type.Optional(
+    Type.String({ maxLength: 100, description: 'Start behind this position; the header Last-Event-ID wins' }),
+  ),
+  from: Type.Union([Type.Literal('now'), Type.Literal('snapshot')], {
+    default: 'now',
+    description: 'snapshot: the matching documents first; created_after implies it',
+  }),
+  format: Type.Union([Type.Literal('named'), Type.Literal('message')], {
+    default: 'named',
+    description: 'message: without event names, for onmessage',
+  }),
+})
+
+export const StreamHeaders = Type.Object({
+  'last-event-id': Type.Optional(Type.String({ description: 'The id of the last event that was received' })),
+})
+
+export const ChangesQuery = Type.Object({
+  ...SelectionQuery.properties,
+  since: Type.Optional(
+    Type.String({
+      maxLength: 100,
+      description: 'The position of the answer before; without it, from now on',
+    }),
+  ),
+  limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
+  wait: Type.Number({ minimum: 0, maximum: 60, default: 0, description: 'Seconds to wait for a change' }),
+})
+
+/** A change as streams and polls tell it. */
+export const ChangeEvent = Type.Object({
+  type: Type.Union([Type.Literal('insert'), Type.Literal('update'), Type.Literal('delete')]),
+  collection: Type.String(),
+  data: ItemSchema,
+  timestamp: Type.String({ format: 'date-time' }),
+  version: Type.Integer(),
+  position: Type.String(),
+})
+
 const Consistency = Type.Optional(Type.Union([Type.Literal('strict'), Type.Literal('eventual')]))
 
 export const ReadHeaders = Type.Object({
@@ -138,4 +183,5 @@ export const CollectionAnswerSchema = Type.Object(
 
 export type SelectionQuery = Static<typeof SelectionQuery>
 export type ListQuery = Static<typeof ListQuery>
+export type StreamQuery = Static<typeof StreamQuery>
 export type Pagination = Static<typeof Pagination>

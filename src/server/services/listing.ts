@@ -49,6 +49,9 @@ export function createListingService({ pool, registry, consistency, mirror }: Li
     /** Which documents a request's parameters select. @throws INVALID_REQUEST, INVALID_FILTER */
     select,
 
+    /** The same as a filter alone, without `q`. @throws INVALID_REQUEST, INVALID_FILTER */
+    filterOf,
+
     /** One page of a collection's documents. @throws INVALID_REQUEST, INVALID_FILTER, INVALID_CURSOR */
     async list(name: string, query: ListQuery, read: ReadOptions = {}): Promise<Page> {
       const selection = await select(name, query)

@@ -115,9 +115,9 @@ describe('every name of the legacy configuration is honoured', () => {
   })
 
   test('those that do nothing in this version are told by the name they were given under', () => {
-    const env = { CHROMA_URL: 'http://h', SSE_ENABLED: 'true', PORT: '1' }
+    const env = { CHROMA_URL: 'http://h', CACHE_TTL_SECONDS: '5', PORT: '1' }
     expect(load({ env, file: file('cacheMaxSize: 5') }).withoutEffect).toEqual([
-      'SSE_ENABLED',
+      'CACHE_TTL_SECONDS',
       'cacheMaxSize',
       'CHROMA_URL',
     ])

@@ -1,0 +1,143 @@
+import { randomUUID } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import { parsePosition } from '../changes/position.js'
+import type { Pool } from '../db/pool.js'
+import { invalid } from '../errors.js'
+import type { Log } from '../followers/contract.js'
+import type { Tail } from '../followers/tail.js'
+import type { SelectionQuery } from '../schemas/wire.js'
+import type { ListingService } from './listing.js'
+import type { Registry } from './registry.js'
+import { beginAt } from './streams/beginning.js'
+import { type Sink, StreamClient } from './streams/client.js'
+import { createView, type StreamFormat, type View } from './streams/events.js'
+import { createHub } from './streams/hub.js'
+import { type ChangesPage, createPolling, positionGone } from './streams/polling.js'
+import { createSnapshot } from './streams/snapshot.js'
+
+/** Which changes: of some collections or all, and of these what matches. */
+export interface Watched {
+  /** undefined: all, those made later too. */
+  collections: readonly string[] | undefined
+  /** What lists take, without q. */
+  query: SelectionQuery
+}
+
+export interface StreamRequest extends Watched {
+  format: StreamFormat
+  /** Of the header, which is newer than the parameter. */
+  lastEventId?: string | undefined
+  /** Of the query. */
+  since?: string | undefined
+  snapshot: boolean
+  /** Who is counted for the limit of streams: an address. */
+  owner: string
+}
+
+export interface ChangesRequest extends Watched {
+  /** undefined: from now on. */
+  since?: string | undefined
+  limit: number
+  /** How long to wait for the first matching change, in milliseconds. */
+  waitMs: number
+  /** Ends the waiting. */
+  signal?: AbortSignal | undefined
+}
+
+export interface StreamServiceOptions {
+  pool: Pool
+  registry: Registry
+  listing: ListingService
+  tail: Tail
+  heartbeatMs: number
+  maxClients: number
+  maxClientsPerOwner: number
+  log: Log
+  now?: () => number
+}
+
+export type StreamService = ReturnType<typeof createStreamService>
+
+const KEPT_VIEWS = 1000
+
+export function createStreamService({ now = Date.now, ...options }: StreamServiceOptions) {
+  const { pool, registry, listing, tail } = options
+  const hub = createHub({ ...options, now })
+  const polling = createPolling(tail)
+  /** Equal views of many clients are one object. */
+  const views = new LRUCache<string, View>({ max: KEPT_VIEWS })
+
+  const viewOf = async ({ collections, query }: Watched, format: StreamFormat): Promise<View> => {
+    if (query.q !== undefined) {
+      throw invalid('query.q', 'cannot be used with changes: full text is not part of the filter language')
+    }
+    for (const name of collections ?? []) await registry.get(name)
+    const view = createView(collections, listing.filterOf(query), format)
+    const known = views.get(view.key) ?? view
+    views.set(view.key, known)
+    return known
+  }
+
+  return {
+    /** Streams that are open. */
+    get clients() {
+      return hub.clients
+    },
+
+    /**
+     * Opens a stream; nothing is written before the returned function is called with where to write, which may find
+     * that there are too many.
+     * @throws INVALID_REQUEST, INVALID_FILTER, COLLECTION_NOT_FOUND, OVERLOADED, TOO_MANY_REQUESTS, SHUTTING_DOWN,
+     * STORE_UNAVAILABLE
+     */
+    async open(request: StreamRequest): Promise<(sink: Sink) => StreamClient> {
+      const { lastEventId, since, owner } = request
+      if (since !== undefined) requirePosition('query.last_event_id', since)
+      const view = await viewOf(request, request.format)
+      const head = await tail.head()
+      const start = beginAt(lastEventId ?? since, head)
+      const names = [...(view.collections ?? registry.all().map(({ definition }) => definition.name))].sort()
+      const selections = request.snapshot
+        ? await Promise.all(names.map((name) => listing.select(name, request.query)))
+        : undefined
+      const snapshot = selections && (() => createSnapshot({ pool, tail, view, selections, now }))
+      return (sink) => {
+        const client = new StreamClient(hub.hub, {
+          id: randomUUID(),
+          owner,
+          view,
+          sink,
+          position: start.position,
+        })
+        hub.add(client)
+        client.start(start, snapshot)
+        return client
+      }
+    },
+
+    /**
+     * The changes behind a position, for those who poll.
+     * @throws INVALID_REQUEST, INVALID_FILTER, COLLECTION_NOT_FOUND, STORE_UNAVAILABLE, POSITION_GONE with `reason`
+     * and the `position` to go on from
+     */
+    async changes(request: ChangesRequest): Promise<ChangesPage> {
+      const { since } = request
+      if (since !== undefined) requirePosition('since', since)
+      const view = await viewOf(request, 'named')
+      const head = await tail.head()
+      const { position, lost } = beginAt(since, head)
+      if (lost !== undefined) throw positionGone(lost.reason, head)
+      return polling.changes(view, position, head.position, request)
+    },
+
+    /** Ends every stream and every waiting poll: the clients are told to come back. */
+    close(): void {
+      hub.close()
+      polling.close()
+    },
+  }
+}
+
+function requirePosition(field: string, text: string): void {
+  if (parsePosition(text) === undefined) throw invalid(field, 'must be a position such as 5f0c2a91-42')
+}
