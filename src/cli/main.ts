@@ -5,7 +5,10 @@ import { collectionsCommand } from './commands/collections.js'
 import { configCommand } from './commands/config.js'
 import { dbCommand } from './commands/db.js'
 import { healthCommand } from './commands/health.js'
+import { ingestCommand } from './commands/ingest.js'
 import { serveCommand } from './commands/serve.js'
+import { tailCommand } from './commands/tail.js'
+import { typesCommand } from './commands/types.js'
 import { reportError } from './report.js'
 
 // Every command module is light: what a command needs beyond its own flags is imported when it runs, so that --help
@@ -28,7 +31,16 @@ Examples:
 
 Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usage, 130 interrupted.`,
     )
-  const commands = [serveCommand(), healthCommand(), configCommand(), dbCommand(), collectionsCommand()]
+  const commands = [
+    serveCommand(),
+    healthCommand(),
+    configCommand(),
+    dbCommand(),
+    collectionsCommand(),
+    tailCommand(),
+    typesCommand(),
+    ingestCommand(),
+  ]
   for (const command of commands) program.addCommand(command)
   hardened(program)
   return program

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream'
+import type { ChangeEvent, ControlEvent } from '../../client/index.js'
 import type { CollectionInput } from '../../server/schemas/collection.js'
 import type { SelectionQuery } from '../../server/schemas/wire.js'
 import type { ChangeOptions, CollectionAnswer, Misfits } from '../../server/services/collections.js'
@@ -9,6 +10,22 @@ export interface Changed {
   collection: CollectionAnswer
   misfits: Misfits
 }
+
+/** Which changes, and from where on. */
+export interface FollowRequest {
+  /** All collections, future ones too, when it is undefined. */
+  collection: string | undefined
+  /** From now on when it is undefined. */
+  since: string | undefined
+  selection: Pick<SelectionQuery, 'filter' | 'session_id'>
+  /** Ends the events, without an error. */
+  signal: AbortSignal
+  /** Told when the connection is gone, with the reason; it is made again. */
+  onTrouble(reason: string): void
+}
+
+/** Changes, and what tells the position meanwhile. A reset is followed by the changes behind its position. */
+export type Followed = ChangeEvent<unknown> | ControlEvent
 
 /**
  * Collections and their documents as the commands use them. Two implementations: the services in this process on the
@@ -31,6 +48,8 @@ export interface CollectionsClient {
   importNdjson(name: string, source: Readable, onConflict: OnConflict): Promise<ImportReport>
   /** NDJSON by ascending id, read only as fast as it is taken. */
   exportNdjson(name: string, selection: SelectionQuery): Promise<Readable>
+  /** Changes as they are committed, until the signal is aborted. */
+  follow(request: FollowRequest): AsyncIterable<Followed>
   /** Whether documents written through this client reach the mirror now, without anything else being started. */
   mirrorFollows(): Promise<boolean>
   close(): Promise<void>

@@ -82,8 +82,12 @@ interface ErrorBody {
 
 /** The error that an answer of 400 or above tells. */
 export async function refusal(response: Response): Promise<DualstoreError> {
-  const { status } = response
-  const { error, message, code, details, ...extra } = parsed(await response.text().catch(() => ''))
+  return toldBy(response.status, parsed(await response.text().catch(() => '')))
+}
+
+/** The catalogue's error for what a server told. */
+export function toldBy(status: number, body: ErrorBody & Record<string, unknown>): DualstoreError {
+  const { error, message, code, details, ...extra } = body
   if (status === 401 || status === 403) {
     const told = message ?? error ?? 'it is not allowed'
     return new DualstoreError(

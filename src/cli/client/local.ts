@@ -3,6 +3,7 @@ import type { LoadedConfig } from '../../server/config/load.js'
 import { openContext } from '../../server/context.js'
 import { createCommandLog } from '../log.js'
 import type { CollectionsClient } from './contract.js'
+import { followLocal } from './follow-local.js'
 
 /** Works on the stores themselves, through the same services as the server. Starts no followers: servers lead those. */
 export async function openLocalClient(loaded: LoadedConfig): Promise<CollectionsClient> {
@@ -24,6 +25,7 @@ export async function openLocalClient(loaded: LoadedConfig): Promise<Collections
       const lines = transfer.exportNdjson(await listing.select(name, selection))
       return Readable.from(lines, { objectMode: false, highWaterMark: 1024 * 1024 })
     },
+    follow: (request) => followLocal(context.streams, request),
     mirrorFollows: () => status.mirrorIsLed(),
     close: () => context.close(),
   }

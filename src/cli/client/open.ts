@@ -83,14 +83,15 @@ async function open(flags: ConnectionFlags): Promise<CollectionsClient> {
   return (await import('./local.js')).openLocalClient(loaded)
 }
 
-function checkedUrl(text: string, field: string): string {
+/** @throws INVALID_REQUEST naming what the text was given by */
+export function checkedUrl(text: string, field: string, advice = 'the key goes into --key'): string {
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (url === undefined || !['http:', 'https:'].includes(url.protocol)) {
     throw invalid(field, 'must be a URL such as http://127.0.0.1:3000')
   }
   // The text is not repeated: it may hold a password.
   if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '') {
-    throw invalid(field, 'must hold no user, password, query or fragment; the key goes into --key')
+    throw invalid(field, `must hold no user, password, query or fragment; ${advice}`)
   }
   return `${url.origin}${url.pathname.replace(/\/+$/, '')}`
 }

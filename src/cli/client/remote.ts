@@ -3,6 +3,7 @@ import type { ReadableStream as WebStream } from 'node:stream/web'
 import type { CollectionAnswer } from '../../server/services/collections.js'
 import type { ImportReport } from '../../server/services/transfer.js'
 import type { Changed, CollectionsClient } from './contract.js'
+import { followRemote } from './follow-remote.js'
 import { type HttpRequest, request, type ServerAddress, unreachable } from './http.js'
 
 const DEFAULT_PREFIX = '/api/v1'
@@ -51,13 +52,15 @@ export async function openRemoteClient(server: ServerAddress): Promise<Collectio
       return Readable.from(bodyOf(server, response), { objectMode: false })
     },
 
+    follow: (request) => followRemote(server, prefix, request),
+
     mirrorFollows: async () => true,
     close: async () => {},
   }
 }
 
 /** The server's root names the prefix of its API; behind a proxy that hides the root, the default one is taken. */
-async function apiPrefix(server: ServerAddress): Promise<string> {
+export async function apiPrefix(server: ServerAddress): Promise<string> {
   try {
     const root = await (await request(server, '/')).json()
     const prefix = (root as { endpoints?: { collections?: unknown } }).endpoints?.collections
