@@ -4,7 +4,7 @@ import { machine, document as page, type Row, table } from './report.js'
 import { groups } from './rows.js'
 import { type Stage, setUp } from './stage.js'
 
-const { quick, json, mongo, only, rounds, seconds, documents } = new Command('npm run bench --')
+const { quick, json, mongo, only, rounds, seconds, documents, clients } = new Command('npm run bench --')
   .description('Measure the server beside hand-written counterparts; a whole run writes docs/benchmarks.md')
   .option('--quick', 'a minute of it, to see that it works; the figures mean little')
   .option('--json', 'print one JSON document')
@@ -13,6 +13,7 @@ const { quick, json, mongo, only, rounds, seconds, documents } = new Command('np
   .option('--rounds <n>', 'rounds of each comparison', Number)
   .option('--seconds <n>', 'seconds of each measurement', Number)
   .option('--documents <n>', 'documents seeded before', Number)
+  .addOption(new Option('--clients <n...>', 'clients of streams, each number by itself').argParser(numbers))
   .parse()
   .opts<{
     quick?: true
@@ -22,12 +23,14 @@ const { quick, json, mongo, only, rounds, seconds, documents } = new Command('np
     rounds?: number
     seconds?: number
     documents?: number
+    clients?: number[]
   }>()
 
 const stage = await setUp({
   rounds: rounds ?? (quick ? 1 : 5),
   seconds: seconds ?? (quick ? 0.5 : 2),
   documents: documents ?? (quick ? 10_000 : 100_000),
+  clients: clients ?? (quick ? [100, 1000] : [1000, 10_000]),
   mongo: mongo ?? false,
   say: (line) => console.error(`… ${line}`),
 })
@@ -39,6 +42,10 @@ try {
   await report(rows, stage)
 } finally {
   await stage.close()
+}
+
+function numbers(text: string, before: number[] = []): number[] {
+  return [...before, Number(text)]
 }
 
 async function report(rows: readonly Row[], on: Stage): Promise<void> {

@@ -3,6 +3,7 @@ import { bulk } from './rows/bulk.js'
 import { footprint } from './rows/footprint.js'
 import { mirror } from './rows/mirror.js'
 import { reads } from './rows/reads.js'
+import { streams } from './rows/streams.js'
 import { writes } from './rows/writes.js'
 import type { Stage } from './stage.js'
 
@@ -12,5 +13,6 @@ export const groups: Readonly<Record<string, (stage: Stage) => Promise<Row[]>>> 
   writes,
   bulk,
   mirror,
+  streams,
   footprint,
 }

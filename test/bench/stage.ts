@@ -16,6 +16,8 @@ export interface Options {
   seconds: number
   /** Documents seeded before anything is measured. */
   documents: number
+  /** Numbers of clients that streams are measured with. */
+  clients: readonly number[]
   /** Whether the server's mirror is a MongoDB instead of the embedded one. */
   mongo: boolean
   say(line: string): void
@@ -33,6 +35,8 @@ export interface Stage extends Options {
   follower: Process
   /** A MongoDB wire server, when this machine has one. */
   mongodb: MongoServer | undefined
+  /** Connection strings, for rows that start processes of their own. */
+  databases: { unmirrored: string; handwritten: string }
   /** Resident memory of the server in MiB before its first request. */
   idleRss: number
   postgresVersion: string
@@ -92,6 +96,7 @@ export async function setUp(options: Options): Promise<Stage> {
       bare: await started('bare', { documents: options.documents }),
       follower: await started('follower', { databaseUrl: databases.follower, mongodbUri: mongodb?.uri }),
       mongodb,
+      databases: { unmirrored: databases.unmirrored ?? '', handwritten: databases.handwritten ?? '' },
       postgresVersion: (await admin.query('SHOW server_version')).rows[0].server_version,
       mirrored: () => mirrored(databases.mirrored ?? ''),
       close,

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -6,6 +5,7 @@ import { afterAll, expect, test } from 'vitest'
 import { dataDirectory } from '../support/directory.js'
 import { startMongo } from '../support/mongo.js'
 import type { Program } from '../support/process.js'
+import { residentMb } from '../support/resident.js'
 import { startServer } from '../support/serve.js'
 
 // npm run test:memory. DOCUMENTS shortens it, BYTES makes larger documents, MIRROR=mongodb mirrors into a MongoDB.
@@ -146,9 +146,4 @@ function around(samples: readonly { done: number; mb: number }[], share: number)
   const near = samples.filter(({ done }) => done <= share * documents && done >= (share - 0.1) * documents)
   const sorted = (near.length > 0 ? near : samples.slice(-1)).map(({ mb }) => mb).sort((a, b) => a - b)
   return sorted[Math.floor(sorted.length / 2)]!
-}
-
-async function residentMb(pid: number): Promise<number> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8')
-  return Math.round(Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) / 1024)
 }
