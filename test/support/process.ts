@@ -14,7 +14,7 @@ export interface ProgramOptions {
   script?: string
   /** "listening" does not ask for /health/ready, for a server whose stores are meant to be down. */
   until?: 'ready' | 'listening'
-  /** How long the start may take, 15,000 by default. */
+  /** How long the start may take, 30,000 by default. */
   timeoutMs?: number
 }
 
@@ -92,7 +92,7 @@ export async function startProgram(options: ProgramOptions = {}): Promise<Progra
     },
     exit,
   }
-  const timeoutMs = options.timeoutMs ?? 15_000
+  const timeoutMs = options.timeoutMs ?? 30_000
   const abandon = new AbortController()
   const early = exit.then((end) => {
     throw new Error(`the program ended before it was ready (${end.code ?? end.signal})\n${output()}`)
