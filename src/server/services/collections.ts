@@ -64,6 +64,7 @@ export type CollectionService = ReturnType<typeof createCollectionService>
 
 // PostgreSQL, appendix A.
 const PROGRAM_LIMIT_EXCEEDED = '54000'
+const RESTRICT_VIOLATION = '23001'
 const SAMPLE = 20
 /** Documents deleted in one transaction while a collection is dropped: short enough not to hold up other writers. */
 const DROP_BATCH = 1000
@@ -221,13 +222,19 @@ async function createCollection(pool: Pool, definition: CollectionDefinition): P
 
 /** Removes the empty partition; false when a write that began before the drop has put a document into it. */
 async function finishDrop(pool: Pool, name: string): Promise<boolean> {
-  return transaction(pool, async (tx) => {
-    if ((await countDocuments(tx, name)) > 0) return false
-    await dropPartition(tx, name)
-    await forgetKeysOf(tx, name)
-    await setCollectionState(tx, name, 'dropped')
-    return true
-  })
+  try {
+    return await transaction(pool, async (tx) => {
+      if ((await countDocuments(tx, name)) > 0) return false
+      await dropPartition(tx, name)
+      await forgetKeysOf(tx, name)
+      await setCollectionState(tx, name, 'dropped')
+      return true
+    })
+  } catch (error) {
+    // Between the count and the partition's lock a write has been committed.
+    if (codeOf(error) === RESTRICT_VIOLATION) return false
+    throw error
+  }
 }
 
 /** Documents mirrored one way, and their deletion, must have reached the mirror before another way can begin. */

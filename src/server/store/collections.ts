@@ -19,6 +19,24 @@ export async function readCollections(on: Queryable): Promise<StoredCollection[]
   return query<StoredCollection>(on, `SELECT ${COLUMNS} FROM dualstore.collections ORDER BY name`)
 }
 
+/**
+ * The next collection by name behind `after`, dropped ones included; undefined when there is none.
+ * @param among Only these; undefined: any.
+ */
+export async function nextCollection(
+  on: Queryable,
+  after: string,
+  among: Iterable<string> | undefined,
+): Promise<CollectionDefinition | undefined> {
+  const rows = await query<{ definition: CollectionDefinition }>(
+    on,
+    `SELECT definition FROM dualstore.collections
+     WHERE name > $1 AND ($2::text[] IS NULL OR name = ANY ($2)) ORDER BY name LIMIT 1`,
+    [after, among === undefined ? null : [...among]],
+  )
+  return rows[0]?.definition
+}
+
 /** Locks and reads one collection for the rest of the transaction. */
 export async function lockCollection(tx: Queryable, name: string): Promise<StoredCollection | undefined> {
   const rows = await query<StoredCollection>(

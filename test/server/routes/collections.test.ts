@@ -238,6 +238,30 @@ describe('dropping', () => {
     expect((await call(second, 'GET', '/api/v1/gone')).json.pagination.total).toBe(1)
   })
 
+  test('a write that is committed while a drop waits for it is dropped too', async () => {
+    await make('busy')
+    const writer = await database.pool.connect()
+    try {
+      await writer.query('BEGIN')
+      await writer.query(
+        `INSERT INTO dualstore.documents (collection, id, item, created_at, updated_at)
+         VALUES ('busy', 'late', '{"id": "late"}', 1, 1)`,
+      )
+      const dropping = drop('busy', 'busy')
+      const waits = async () =>
+        (
+          await database.pool.query(
+            `SELECT FROM pg_locks WHERE NOT granted AND relation = 'dualstore.documents_busy'::regclass`,
+          )
+        ).rowCount !== 0
+      while (!(await waits())) await database.pool.query('SELECT pg_sleep(0.01)')
+      await writer.query('COMMIT')
+      expect((await dropping).json).toMatchObject({ success: true, data: { deleted: 1 } })
+    } finally {
+      writer.release()
+    }
+  })
+
   test('a drop that was interrupted goes on when asked again', async () => {
     await make('half')
     await create(first, 'half', { title: 'left' })
