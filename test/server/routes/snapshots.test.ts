@@ -153,4 +153,29 @@ describe('from=snapshot', () => {
     }
     expect(writes).toBeGreaterThan(100)
   })
+
+  test('of all collections holds those that are made while it is sent, before and behind its place', async () => {
+    // More than a socket takes, so that the snapshot stands still in this collection while the client does not read.
+    await pool.query(
+      `INSERT INTO dualstore.documents (collection, id, item, created_at, updated_at)
+       SELECT 'opencode_events', 'large' || n, jsonb_build_object('id', 'large' || n, 'pad', repeat('x', 100000)), 1, 1
+       FROM generate_series(1, 300) n`,
+    )
+    const stream = await open('', { from: 'snapshot' })
+    stream.pause()
+    const made = ['a_collection', 'z_collection'].map(async (name) => {
+      const body = { name, label: name, id_prefix: 'x', schema: { type: 'object', properties: {} } }
+      expect((await call(app, 'POST', '/api/v1/collections', { body })).status).toBe(201)
+      return create(app, name, { id: `in ${name}` })
+    })
+    const items = await Promise.all(made)
+    stream.resume()
+    const ready = (await stream.until(ofType('ready'))).data.data.position as string
+    const { rows } = await pool.query<{ head: number }>('SELECT dualstore.log_head() AS head')
+    expect(Number(ready.split('-')[1])).toBe(rows[0]?.head)
+    const held = heldAtReady(stream)
+    expect(held.get('a_collection/in a_collection')).toEqual(items[0])
+    expect(held.get('z_collection/in z_collection')).toEqual(items[1])
+    stream.close()
+  })
 })

@@ -1,7 +1,7 @@
 import type { Pool } from '../../db/pool.js'
 import { compareCodePoints } from '../../filter/compare.js'
 import type { LogEntry, Tail } from '../../followers/tail.js'
-import type { Selection } from '../../store/list.js'
+import { nextCollection } from '../../store/collections.js'
 import { scanPage } from '../../store/scan.js'
 import { changeJson, frame, seenBy, snapshotFrame, type View } from './events.js'
 
@@ -16,8 +16,6 @@ export interface SnapshotOptions {
   pool: Pool
   tail: Tail
   view: View
-  /** What to send of each collection, in the order of their names. */
-  selections: readonly Selection[]
   now: () => number
 }
 
@@ -26,28 +24,32 @@ export interface SnapshotOptions {
  * position of that instant, and before it is sent, what happened since the page before to documents that were already
  * sent. At the end the client therefore holds exactly the state at the last page's position, and neither a long
  * transaction nor a set of what was sent is kept, however many documents there are and however slow the client is.
+ * Which collection is next is asked when the one before it is through, in the same order: one that is made meanwhile
+ * comes either as the next or, behind its place already, as changes of what was sent.
  * (The idea of reading a table in chunks between log positions: Andreakis and Papapanagiotou, "DBLog", 2020.)
  */
-export function createSnapshot({ pool, tail, view, selections, now }: SnapshotOptions): Snapshot {
+export function createSnapshot({ pool, tail, view, now }: SnapshotOptions): Snapshot {
   let position = 0
 
   async function* frames(): AsyncGenerator<string> {
     let first = true
-    for (const selection of selections) {
+    let definition = await nextCollection(pool, '', view.collections)
+    while (definition !== undefined) {
+      const { name: collection, schema } = definition
+      const selection = { collection, schema, filter: view.filter, text: undefined }
       for (let last = ''; ; ) {
         const page = await scanPage(pool, selection, last)
-        if (!first)
-          yield* changesOfSent(position, page.position, { collection: selection.collection, id: last })
+        if (!first) yield* changesOfSent(position, page.position, { collection, id: last })
         first = false
         position = page.position
         if (page.documents.length === 0) break
-        const { collection } = selection
         const texts = page.documents.map((document) =>
           snapshotFrame(view.format, collection, document, now()),
         )
         yield texts.join('')
         last = page.documents.at(-1)?.id ?? last
       }
+      definition = await nextCollection(pool, collection, view.collections)
     }
   }
 
@@ -63,8 +65,9 @@ export function createSnapshot({ pool, tail, view, selections, now }: SnapshotOp
         if (seen === undefined) continue
         texts.push(frame(view.format, seen.type, changeJson(entry, seen, tail.epoch, true)))
       }
-      if (texts.length > 0) yield texts.join('')
+      // What is in memory grows while the client takes its time.
       at = segment.last
+      if (texts.length > 0) yield texts.join('')
     }
   }
 

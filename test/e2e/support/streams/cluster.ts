@@ -18,6 +18,8 @@ export interface Cluster {
   /** The address of a random instance that serves just now. */
   url(draw: Draw): string
   tally: Disturbances
+  /** Every defect that instances have logged: nothing that is done to them may bring one out. */
+  errors(): string[]
   /** Does one thing to one instance, drawn at random, and resolves when the instance serves again. */
   disturb(): Promise<void>
   close(): Promise<void>
@@ -32,6 +34,8 @@ export interface ClusterOptions {
 }
 
 const START_MS = 60_000
+/** As pino counts. */
+const ERROR_LEVEL = 50
 
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const { databaseUrl, draw } = options
@@ -39,11 +43,21 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const started = await Promise.all(
     Array.from({ length: options.instances }, () => start(databaseUrl, options.env)),
   )
+  const errors: string[] = []
+  const keepErrors = ({ program }: Instance) => {
+    // Refusals with a code of the catalogue are logged as errors too, and are what a broken connection must lead to.
+    const severe = program.logs().filter((line) => Number(line.level) >= ERROR_LEVEL && !isRefusal(line))
+    errors.push(...severe.map((line) => `an instance logged ${JSON.stringify(line)}`))
+  }
   /** Those that serve. */
   const serving = () => started.filter(({ up }) => up)
   return {
     tally,
     url: (by) => by.from(serving()).program.url,
+    errors: () => {
+      for (const instance of started) keepErrors(instance)
+      return errors
+    },
     disturb: async () => {
       const instance = draw.from(started)
       const what = draw.from(['kill', 'kill', 'kill', 'stop', 'cut', 'freeze'] as const)
@@ -52,6 +66,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
         // Clients go on coming to it until it has ended: nothing tells them beforehand.
         await (what === 'kill' ? instance.program.kill9() : instance.program.stop())
         instance.up = false
+        keepErrors(instance)
         instance.program = await startServer(instance.env, { timeoutMs: START_MS })
         instance.up = true
         return
@@ -68,6 +83,9 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     },
   }
 }
+
+const isRefusal = ({ err }: Record<string, unknown>): boolean =>
+  (err as { type?: string } | undefined)?.type === 'DualstoreError'
 
 interface Instance {
   program: Program

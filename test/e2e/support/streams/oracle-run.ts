@@ -30,6 +30,8 @@ export interface OracleRunOptions {
   disturbances: number
   /** Milliseconds from one disturbance to the next. */
   calmMs: number
+  /** Called after each disturbance. */
+  onProgress?(events: number, disturbances: number): void
 }
 
 export interface OracleReport extends Disturbances, ClientTally {
@@ -89,6 +91,7 @@ export async function oracleRun(options: OracleRunOptions): Promise<OracleReport
     while (received(clients) < options.events || disturbed() < options.disturbances) {
       await delay(options.calmMs)
       await cluster.disturb()
+      options.onProgress?.(received(clients), disturbed())
       if (clients.length < options.streams + options.polls) join(false)
       // A collection that no client knew of when it came, and that goes again with its documents.
       if (late === 'to come') {
@@ -96,7 +99,7 @@ export async function oracleRun(options: OracleRunOptions): Promise<OracleReport
         await createCollection(url(), LATE)
       } else if (late === 'here' && disturbed() * 2 > options.disturbances) {
         late = 'gone'
-        await dropCollection(url(), LATE)
+        await dropCollection(url(), LATE).catch((error: Error) => onFault(error.message))
       }
     }
     while (clients.length < options.streams + options.polls) join(false)
@@ -114,7 +117,7 @@ export async function oracleRun(options: OracleRunOptions): Promise<OracleReport
     await Promise.all(clients.map((client) => client.stop()))
 
     const sum = { events: 0, snapshots: 0, claims: 0 }
-    const violations = [...log.faults, ...faults]
+    const violations = [...log.faults, ...faults, ...cluster.errors()]
     for (const [number, { interest, stretches }] of clients.entries()) {
       const result = compare({ name: `client ${number}`, interest, stretches }, log.entries)
       sum.events += result.events
