@@ -51,6 +51,8 @@ export function createSnapshot({ pool, tail, view, now }: SnapshotOptions): Snap
       }
       definition = await nextCollection(pool, collection, view.collections)
     }
+    // Of nothing there is nothing to send: what is written from now on comes as changes.
+    if (first) position = (await tail.head()).position
   }
 
   /** Changes in (after, upTo] of documents up to a place in the order in which they are sent. */
