@@ -124,7 +124,9 @@ export function createTail({ pool, hints, pollMs, log, ...options }: TailOptions
       const known = inMemory(after)
       if (known !== undefined) return known
       const piece = await read(after)
-      if (piece.entries.length > 0 && pieces.push(piece) > KEPT_PIECES) pieces.shift()
+      // While nobody follows, nobody would notice that the log is another one.
+      if (running !== undefined && piece.entries.length > 0 && pieces.push(piece) > KEPT_PIECES)
+        pieces.shift()
       return piece
     } finally {
       const next = turns.shift()

@@ -74,7 +74,8 @@ export class StreamClient {
   #readyAt: number | undefined
   #lost: Lost | undefined
   #snapshot: (() => Snapshot) | undefined
-  #inSnapshot = false
+  /** A reset or a snapshot is due and not written to its end: there is no position to come back to. */
+  #owed = false
 
   constructor(hub: Hub, options: { id: string; owner: string; view: View; sink: Sink; position: number }) {
     this.#hub = hub
@@ -95,6 +96,7 @@ export class StreamClient {
    * @param snapshot Makes a snapshot, for a client that asked for one: whenever it has no position to go on from.
    */
   start(start: Start, snapshot: (() => Snapshot) | undefined): void {
+    this.#owed = start.lost !== undefined || (snapshot !== undefined && !start.resumes)
     void this.#alone(async () => {
       const names = [...(this.view.collections ?? ['all collections'])].join(', ')
       const message = `Connected to ${names} stream`
@@ -107,6 +109,7 @@ export class StreamClient {
       this.#readyAt = start.head
       this.#snapshot = snapshot
       if (!start.resumes) await this.#writeSnapshot()
+      this.#owed = false
     })
   }
 
@@ -153,8 +156,7 @@ export class StreamClient {
   /** Ends the stream with a last event that says where and when to come back. */
   close(reason: CloseReason, retry: number): void {
     if (this.closed) return
-    // Of a snapshot there is no second half to come back to.
-    const position = this.#inSnapshot ? null : this.#format(this.position)
+    const position = this.#owed ? null : this.#format(this.position)
     const last = retryFrame(retry) + this.#control('close', { reason, position, retry })
     this.#sink.end(Buffer.from(last))
     this.gone()
@@ -219,20 +221,20 @@ export class StreamClient {
     const { epoch, position } = await this.#hub.head()
     // The tail has not noticed yet that the log is another one.
     if (epoch !== this.#hub.epoch) return this.#hub.moved()
+    this.#owed = true
     this.#position = position
     this.#readyAt = position
     await this.#write(this.#reset(reason, requested, formatPosition({ epoch, seq: position })))
     await this.#writeSnapshot()
     // Only now: a snapshot that could not be finished is begun anew.
     this.#lost = undefined
+    this.#owed = false
   }
 
   async #writeSnapshot(): Promise<void> {
     const snapshot = this.#snapshot?.()
     if (snapshot === undefined) return
-    this.#inSnapshot = true
     for await (const frames of snapshot.frames()) await this.#write(frames)
-    this.#inSnapshot = false
     this.#position = snapshot.position
     this.#readyAt = snapshot.position
   }

@@ -144,6 +144,8 @@ export function createHub({ tail, heartbeatMs, log, now, ...limits }: HubOptions
     unfollow = undefined
     position = undefined
     groups.clear()
+    // While nobody follows, the log may become another one unnoticed.
+    frames.clear()
     release()
   }
 

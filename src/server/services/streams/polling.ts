@@ -19,6 +19,8 @@ export interface PollOptions {
 
 /** Changes looked at for one answer: a filter that nothing passes must not read the whole log in one request. */
 const LOOK_AT_MOST = 10_000
+/** Characters of one answer, the last event being whole: large documents must not pile up in memory. */
+const MOST_TEXT = 16 * 1024 * 1024
 
 /** Answers those who ask again and again; they share the tail with the streams. */
 export function createPolling(tail: Tail) {
@@ -33,19 +35,24 @@ export function createPolling(tail: Tail) {
       let at = from
       let head = end
       let looked = 0
+      let length = 0
+      const full = () => texts.length >= limit || length >= MOST_TEXT
       try {
         for (;;) {
-          while (at < head && texts.length < limit && looked < LOOK_AT_MOST) {
+          while (at < head && !full() && looked < LOOK_AT_MOST) {
             const segment = tail.inMemory(at) ?? (await tail.load(at))
             for (const entry of segment.entries) {
               if (entry.change.seq <= at) continue
-              if (texts.length === limit) break
+              if (full()) break
               looked++
               at = entry.change.seq
               const seen = seenBy(view, entry)
-              if (seen !== undefined) texts.push(changeJson(entry, seen, tail.epoch))
+              if (seen === undefined) continue
+              const text = changeJson(entry, seen, tail.epoch)
+              length += text.length
+              texts.push(text)
             }
-            if (texts.length < limit) at = Math.max(at, segment.last)
+            if (!full()) at = Math.max(at, segment.last)
           }
           if (texts.length > 0 || looked >= LOOK_AT_MOST || waiting === undefined) break
           const reached = await waiting.beyond(at)
