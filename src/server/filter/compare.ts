@@ -20,15 +20,11 @@ function weight(unit: number): number {
   return unit < 0xe000 ? unit + 0x2000 : unit - 0x800
 }
 
-/** Equality of JSON values as jsonb has it: the order of an object's keys does not matter. */
-export function equalJson(left: Json, right: Json): boolean {
-  if (left === right) return true
-  if (typeof left !== 'object' || typeof right !== 'object' || left === null || right === null) return false
-  if (Array.isArray(left) || Array.isArray(right)) {
-    if (!Array.isArray(left) || !Array.isArray(right) || left.length !== right.length) return false
-    return left.every((value, index) => equalJson(value, right[index] as Json))
-  }
-  const keys = Object.keys(left)
-  if (keys.length !== Object.keys(right).length) return false
-  return keys.every((key) => Object.hasOwn(right, key) && equalJson(left[key] as Json, right[key] as Json))
+/** The same text for values that are equal to jsonb, which does not mind the order of an object's keys. */
+export function canonicalJson(value: Json): string {
+  return JSON.stringify(value, (_key, part: Json) => {
+    if (typeof part !== 'object' || part === null || Array.isArray(part)) return part
+    const keys = Object.keys(part).sort()
+    return Object.fromEntries(keys.map((key) => [key, part[key]]))
+  })
 }

@@ -1,6 +1,6 @@
 import type { Json } from '../schemas/item.js'
 import type { Bound, Filter, RangeOperator } from './ast.js'
-import { compareCodePoints, equalJson } from './compare.js'
+import { canonicalJson, compareCodePoints } from './compare.js'
 import { resolve } from './path.js'
 
 /**
@@ -20,7 +20,7 @@ export function matches(filter: Filter, item: Json): boolean {
       return resolve(item, filter.path) !== undefined
     case 'in': {
       const found = resolve(item, filter.path) ?? null
-      return anyOf(found, (value) => filter.values.some((wanted) => equalJson(value, wanted)))
+      return anyOf(found, wantedIn(filter.values))
     }
     case 'gt':
     case 'gte':
@@ -30,6 +30,27 @@ export function matches(filter: Filter, item: Json): boolean {
       return found !== undefined && anyOf(found, (value) => inRange(value, filter.op, filter.bound))
     }
   }
+}
+
+const tests = new WeakMap<readonly Json[], (value: Json) => boolean>()
+
+/**
+ * Whether a value is one of these. Looked up and not compared with each: an array of a million elements would be held
+ * against a thousand values for minutes, in which the process answers nobody.
+ */
+function wantedIn(values: readonly Json[]): (value: Json) => boolean {
+  const known = tests.get(values)
+  if (known !== undefined) return known
+  const simple = new Set(values.filter((value) => !isComposite(value)))
+  const composite = new Set(values.filter(isComposite).map(canonicalJson))
+  const test = (value: Json) =>
+    isComposite(value) ? composite.size > 0 && composite.has(canonicalJson(value)) : simple.has(value)
+  tests.set(values, test)
+  return test
+}
+
+function isComposite(value: Json): boolean {
+  return typeof value === 'object' && value !== null
 }
 
 function anyOf(value: Json, test: (value: Json) => boolean): boolean {

@@ -68,3 +68,14 @@ test('strings compare by code point, as their UTF-8 bytes do', () => {
     }),
   )
 })
+
+test('a long array is looked up in many values, not compared with each', () => {
+  const values = Array.from({ length: 1000 }, (_, n) => n)
+  const wanted = [...values, ...values.map((n) => ({ n, m: [n] }))].filter((_, index) => index % 2 === 1)
+  const filter = parseFilter({ a: { $in: wanted } })
+  const began = performance.now()
+  expect(matches(filter, { a: new Array(300_000).fill(2) })).toBe(false)
+  expect(matches(filter, { a: [...new Array(50_000).fill({ n: 2, m: [2] }), { m: [3], n: 3 }] })).toBe(true)
+  // Compared with each, it is tens of seconds.
+  expect(performance.now() - began).toBeLessThan(3000)
+})
