@@ -54,6 +54,11 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
       'this server is shutting down; try again, another one may answer',
     )
   })
+  // The server waits for connections that are kept alive: an answer while it closes is the last on its connection.
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    if (status.closing()) reply.header('connection', 'close')
+    done()
+  })
   app.addHook('onResponse', async (request, reply) => {
     // What a client was refused can be found by its request id; the rest only when somebody is looking.
     const level = reply.statusCode >= 400 ? 'info' : 'debug'

@@ -53,7 +53,9 @@ function sinkOf(raw: ServerResponse, drained: () => void): Sink {
     },
     end(bytes) {
       if (raw.destroyed || raw.writableEnded) return
-      raw.end(bytes)
+      const { socket } = raw
+      // Its head says keep-alive, as legacy clients know it; a server that closes must not wait for that.
+      raw.end(bytes, () => socket?.end())
       setTimeout(destroy, END_MS).unref()
     },
     destroy,

@@ -88,8 +88,6 @@ export const streamingRoutes: FastifyPluginAsyncTypebox<StreamingRoutesOptions> 
         signal: whenGone(reply),
       })
       const { texts, position, hasMore } = page
-      // The server waits for connections that are kept alive.
-      if (streams.closed) reply.header('connection', 'close')
       return reply
         .type(JSON_TYPE)
         .send(`{"success":true,"data":[${texts.join(',')}],"position":"${position}","has_more":${hasMore}}`)

@@ -64,7 +64,6 @@ export function createStreamService({ now = Date.now, ...options }: StreamServic
   const { pool, registry, listing, tail } = options
   const hub = createHub({ ...options, now })
   const polling = createPolling(tail)
-  let closed = false
   /** Equal views of many clients are one object. */
   const views = new LRUCache<string, View>({ max: KEPT_VIEWS })
 
@@ -80,11 +79,6 @@ export function createStreamService({ now = Date.now, ...options }: StreamServic
   }
 
   return {
-    /** True from the shutdown on: a connection is of no more use once its poll is answered. */
-    get closed() {
-      return closed
-    },
-
     /** Streams that are open. */
     get clients() {
       return hub.clients
@@ -134,7 +128,6 @@ export function createStreamService({ now = Date.now, ...options }: StreamServic
 
     /** Ends every stream and every waiting poll: the clients are told to come back. */
     close(): void {
-      closed = true
       hub.close()
       polling.close()
     },
