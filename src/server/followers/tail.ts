@@ -1,6 +1,7 @@
 import { CHANGES_CHANNEL, type Hints } from '../changes/hints.js'
 import { type LoggedChange, type LogHead, readHead, readPiece } from '../changes/read.js'
 import type { Pool } from '../db/pool.js'
+import { sharedReading } from '../db/shared-reading.js'
 import type { Item } from '../schemas/item.js'
 import type { Follower, Log } from './contract.js'
 import { createWaits } from './waits.js'
@@ -34,6 +35,18 @@ export interface Segment {
   after: number
   last: number
   entries: readonly LogEntry[]
+}
+
+/** The changes of a segment behind a position, in order. */
+export function* entriesBehind({ entries }: Segment, after: number): Generator<LogEntry> {
+  let low = 0
+  let high = entries.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if ((entries[middle]?.change.seq ?? 0) <= after) low = middle + 1
+    else high = middle
+  }
+  for (let entry = entries[low]; entry !== undefined; entry = entries[++low]) yield entry
 }
 
 /** Why a position is of no use. */
@@ -99,8 +112,6 @@ export function createTail({ pool, hints, pollMs, log, ...options }: TailOptions
   const loading = new Map<number, Promise<Segment>>()
   const turns: (() => void)[] = []
   let loads = 0
-  let nextHead: Promise<LogHead> | undefined
-  let askedHead: Promise<unknown> = Promise.resolve()
   let running: Promise<void> | undefined
   let stopping = new AbortController()
 
@@ -134,6 +145,13 @@ export function createTail({ pool, hints, pollMs, log, ...options }: TailOptions
       else next()
     }
   }
+
+  const head = sharedReading(async () => {
+    const found = await readHead(pool)
+    // Who follows the log learns from the reading itself that it is another one.
+    if (running === undefined) epoch = found.epoch
+    return found
+  })
 
   const forget = () => {
     recent.begin(undefined)
@@ -218,22 +236,7 @@ export function createTail({ pool, hints, pollMs, log, ...options }: TailOptions
         if (listeners.size === 0) stopping.abort()
       }
     },
-    head() {
-      // A reading that is under way may have begun before the caller's last write.
-      nextHead ??= askedHead
-        .then(() => {
-          const asked = nextHead
-          nextHead = undefined
-          askedHead = (asked ?? Promise.resolve()).catch(() => {})
-          return readHead(pool)
-        })
-        // Who follows the log learns from the reading itself that it is another one.
-        .then((head) => {
-          if (running === undefined) epoch = head.epoch
-          return head
-        })
-      return nextHead
-    },
+    head,
     inMemory,
     load(after) {
       const under = loading.get(after)

@@ -1,4 +1,5 @@
 import type { Pool } from '../db/pool.js'
+import { sharedReading } from '../db/shared-reading.js'
 import { DualstoreError } from '../errors.js'
 import type { CollectionDefinition } from '../schemas/collection.js'
 import { readCollections, type StoredCollection } from '../store/collections.js'
@@ -27,8 +28,6 @@ export interface Registry {
 
 export function createRegistry(pool: Pool): Registry {
   let collections = new Map<string, Collection>()
-  let reading: Promise<void> | undefined
-  let next: Promise<void> | undefined
 
   const load = async () => {
     const rows = await readCollections(pool)
@@ -41,20 +40,7 @@ export function createRegistry(pool: Pool): Registry {
       }),
     )
   }
-  /**
-   * Reads the collections as they are from now on: whoever asks while they are being read waits for the next reading,
-   * which all of them share. However many ask for names that do not exist, one reading at a time is under way.
-   */
-  const refresh = (): Promise<void> => {
-    next ??= (reading ?? Promise.resolve())
-      .catch(() => {})
-      .then(() => {
-        reading = next
-        next = undefined
-        return load()
-      })
-    return next
-  }
+  const refresh = sharedReading(load)
   const active = (name: string): Collection | undefined => {
     const collection = collections.get(name)
     return collection?.state === 'active' ? collection : undefined

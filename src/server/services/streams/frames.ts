@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache'
-import type { Segment, Tail } from '../../followers/tail.js'
+import { entriesBehind, type Segment, type Tail } from '../../followers/tail.js'
 import { changeFrame, seenBy, type View } from './events.js'
 
 /** What a view is sent for the changes behind a position up to `to`; no bytes when none of them is for it. */
@@ -34,19 +34,15 @@ export function createFrames(tail: Tail): Frames {
   })
 
   const encode = (view: View, segment: Segment, after: number, upTo: number): Chunk => {
-    const { entries } = segment
     const frames: string[] = []
     let size = 0
+    let looked = 0
     let to = after
-    const first = firstBehind(segment, after)
-    let index = first
-    for (; index < entries.length && size < WRITE_BYTES && index - first < LOOK_AT_ONCE; index++) {
-      const entry = entries[index]
-      if (entry === undefined) break
-      if (entry.change.seq > upTo) {
-        to = upTo
-        break
-      }
+    const chunk = (): Chunk => ({ to, bytes: frames.length === 0 ? undefined : Buffer.from(frames.join('')) })
+    for (const entry of entriesBehind(segment, after)) {
+      if (size >= WRITE_BYTES || looked >= LOOK_AT_ONCE) return chunk()
+      if (entry.change.seq > upTo) break
+      looked++
       to = entry.change.seq
       const seen = seenBy(view, entry)
       if (seen === undefined) continue
@@ -55,8 +51,8 @@ export function createFrames(tail: Tail): Frames {
       frames.push(text)
     }
     // Behind its last change a segment holds nothing, whatever numbers were drawn there.
-    if (index === entries.length) to = Math.min(upTo, segment.last)
-    return { to, bytes: frames.length === 0 ? undefined : Buffer.from(frames.join('')) }
+    to = Math.min(upTo, segment.last)
+    return chunk()
   }
 
   const chunkOf = (view: View, segment: Segment, after: number, upTo: number): Chunk => {
@@ -76,16 +72,4 @@ export function createFrames(tail: Tail): Frames {
       return tail.load(after).then((loaded) => chunkOf(view, loaded, after, upTo))
     },
   }
-}
-
-/** Index of the first change behind a position. */
-function firstBehind({ entries }: Segment, after: number): number {
-  let low = 0
-  let high = entries.length
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if ((entries[middle]?.change.seq ?? 0) <= after) low = middle + 1
-    else high = middle
-  }
-  return low
 }

@@ -1,6 +1,6 @@
 import { formatPosition } from '../../changes/position.js'
 import { DualstoreError } from '../../errors.js'
-import { type Lost, PositionLost, type Tail } from '../../followers/tail.js'
+import { entriesBehind, type Lost, PositionLost, type Tail } from '../../followers/tail.js'
 import { changeJson, seenBy, type View } from './events.js'
 
 export interface ChangesPage {
@@ -41,8 +41,7 @@ export function createPolling(tail: Tail) {
         for (;;) {
           while (at < head && !full() && looked < LOOK_AT_MOST) {
             const segment = tail.inMemory(at) ?? (await tail.load(at))
-            for (const entry of segment.entries) {
-              if (entry.change.seq <= at) continue
+            for (const entry of entriesBehind(segment, at)) {
               if (full()) break
               looked++
               at = entry.change.seq

@@ -1,6 +1,6 @@
 import type { Pool } from '../../db/pool.js'
 import { compareCodePoints } from '../../filter/compare.js'
-import type { LogEntry, Tail } from '../../followers/tail.js'
+import { entriesBehind, type LogEntry, type Tail } from '../../followers/tail.js'
 import { nextCollection } from '../../store/collections.js'
 import { scanPage } from '../../store/scan.js'
 import { changeJson, frame, seenBy, snapshotFrame, type View } from './events.js'
@@ -60,9 +60,9 @@ export function createSnapshot({ pool, tail, view, now }: SnapshotOptions): Snap
     for (let at = after; at < upTo; ) {
       const segment = tail.inMemory(at) ?? (await tail.load(at))
       const texts: string[] = []
-      for (const entry of segment.entries) {
-        const { seq } = entry.change
-        if (seq <= at || seq > upTo || !isSent(entry, place)) continue
+      for (const entry of entriesBehind(segment, at)) {
+        if (entry.change.seq > upTo) break
+        if (!isSent(entry, place)) continue
         const seen = seenBy(view, entry)
         if (seen === undefined) continue
         texts.push(frame(view.format, seen.type, changeJson(entry, seen, tail.epoch, true)))
