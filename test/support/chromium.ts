@@ -1,9 +1,10 @@
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
 import { execa } from 'execa'
 import { type Browser, chromium } from 'playwright-core'
+import { available, installed } from './installed.js'
 
 const SYSTEM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
 const PACKAGE = '@sparticuz/chromium'
@@ -36,16 +37,7 @@ export async function launchChromium(): Promise<Browser> {
 
 /** True when there is a browser to test with; says so loudly when there is none, and fails when CI=true. */
 export async function chromiumIsAvailable(): Promise<boolean> {
-  try {
-    await executable()
-    return true
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
-    const message = `NO CHROMIUM FOR TESTS: they are skipped. Set CHROMIUM_PATH or install one (${why})`
-    if (process.env.CI === 'true') throw new Error(message, { cause })
-    console.warn(`\n*** ${message} ***\n`)
-    return false
-  }
+  return available('NO CHROMIUM FOR TESTS: they are skipped. Set CHROMIUM_PATH or install one', executable)
 }
 
 async function executable(): Promise<Executable> {
@@ -66,15 +58,11 @@ async function unpacked(): Promise<Executable> {
   const manifest = join(entry, '../../../package.json')
   const { version } = JSON.parse(await readFile(manifest, 'utf8')) as { version: string }
   const folder = join(CACHE, version)
-  if (!existsSync(folder)) {
-    await mkdir(CACHE, { recursive: true })
-    const partial = await mkdtemp(join(CACHE, 'unpacking-'))
+  await installed(folder, async (draft) => {
     const script = `import chromium from '${PACKAGE}'; await chromium.executablePath()`
     await execa('node', ['--input-type=module', '--eval', script], {
-      env: { TMPDIR: partial, AWS_LAMBDA_JS_RUNTIME: 'nodejs20.x' },
+      env: { TMPDIR: draft, AWS_LAMBDA_JS_RUNTIME: 'nodejs20.x' },
     })
-    // Another run may have been faster.
-    await rename(partial, folder).catch(() => rm(partial, { recursive: true, force: true }))
-  }
+  })
   return { path: join(folder, 'chromium'), libraries: join(folder, 'al2023', 'lib') }
 }

@@ -2,12 +2,14 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { MongoClient } from 'mongodb'
+import { end, endWithUs } from './child.js'
+import { available, installed } from './installed.js'
+import { freePort } from './ports.js'
 
 const run = promisify(execFile)
 const SECANTUS = '0.7.0b3'
@@ -50,18 +52,10 @@ export async function mongoIsAvailable(): Promise<boolean> {
 
 /** The same for tests that need a process to kill, which TEST_MONGODB_URL does not give. */
 export async function serverIsAvailable(): Promise<boolean> {
-  try {
-    await program()
-    return true
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
-    const message =
-      `NO MONGODB FOR TESTS: they are skipped. Set TEST_MONGODB_URL, put mongod on PATH, or let pip install ` +
-      `secantusdb==${SECANTUS} (${why})`
-    if (process.env.CI === 'true') throw new Error(message, { cause })
-    console.warn(`\n*** ${message} ***\n`)
-    return false
-  }
+  const hint =
+    `NO MONGODB FOR TESTS: they are skipped. Set TEST_MONGODB_URL, put mongod on PATH, or let pip install ` +
+    `secantusdb==${SECANTUS}`
+  return available(hint, program)
 }
 
 /** Gives a test file its own database; close() drops it, and ends the server when one was started for it. */
@@ -140,10 +134,7 @@ async function findProgram(): Promise<Program> {
 async function secantusPython(): Promise<string> {
   const home = join(CACHE, SECANTUS)
   const python = join(home, 'bin', 'python')
-  if (existsSync(python)) return python
-  await mkdir(CACHE, { recursive: true })
-  const draft = await mkdtemp(join(CACHE, `${SECANTUS}.draft-`))
-  try {
+  await installed(home, async (draft) => {
     await run('python3', ['-m', 'venv', draft])
     const install = [
       '-m',
@@ -154,14 +145,8 @@ async function secantusPython(): Promise<string> {
       `secantusdb==${SECANTUS}`,
     ]
     await run(join(draft, 'bin', 'python'), install)
-    // Of two processes that make it at once the first to finish wins; the folder is never seen half made.
-    await rename(draft, home).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
-    })
-    return python
-  } finally {
-    await rm(draft, { recursive: true, force: true })
-  }
+  })
+  return python
 }
 
 async function launch(command: string, args: readonly string[], uri: string): Promise<ChildProcess> {
@@ -170,9 +155,7 @@ async function launch(command: string, args: readonly string[], uri: string): Pr
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     output = (output + text).slice(-4000)
   })
-  const killAtExit = () => child.kill('SIGKILL')
-  process.once('exit', killAtExit)
-  child.once('exit', () => process.off('exit', killAtExit))
+  endWithUs(child)
   const client = new MongoClient(uri, {
     serverSelectionTimeoutMS: START_TIMEOUT_MS,
     heartbeatFrequencyMS: 500,
@@ -190,21 +173,4 @@ async function launch(command: string, args: readonly string[], uri: string): Pr
     early.catch(() => {})
     await client.close()
   }
-}
-
-async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  const ended = once(child, 'exit')
-  child.kill(signal)
-  await ended
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no free port on 127.0.0.1')
-  return address.port
 }

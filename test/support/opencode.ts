@@ -1,12 +1,12 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
+import { end, endWithUs } from './child.js'
+import { available, installed } from './installed.js'
 import { atEndOfFile } from './leaks.js'
+import { freePort } from './ports.js'
 
 const run = promisify(execFile)
 const VERSION = '1.18.33'
@@ -30,16 +30,8 @@ export interface Opencode {
 
 /** True when an OpenCode server can be had; says so loudly when not, and fails when CI=true. */
 export async function opencodeIsAvailable(): Promise<boolean> {
-  try {
-    await binary()
-    return true
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
-    const message = `NO OPENCODE FOR TESTS: they are skipped. Let npm install opencode-ai@${VERSION} (${why})`
-    if (process.env.CI === 'true') throw new Error(message, { cause })
-    console.warn(`\n*** ${message} ***\n`)
-    return false
-  }
+  const hint = `NO OPENCODE FOR TESTS: they are skipped. Let npm install opencode-ai@${VERSION}`
+  return available(hint, binary)
 }
 
 /** Starts a server on a free loopback port, ended and removed after the file's last test. */
@@ -55,12 +47,7 @@ export async function startOpencode(env: Readonly<Record<string, string>> = {}):
   const url = `http://127.0.0.1:${port}`
   const password = env.OPENCODE_SERVER_PASSWORD
   const authorization = password && `Basic ${Buffer.from(`opencode:${password}`).toString('base64')}`
-  const kill9 = async () => {
-    if (child.exitCode !== null || child.signalCode !== null) return
-    const ended = once(child, 'exit')
-    child.kill('SIGKILL')
-    await ended
-  }
+  const kill9 = () => end(child, 'SIGKILL')
   atEndOfFile(async () => {
     await kill9()
     await rm(root, { recursive: true, force: true, maxRetries: 5 })
@@ -102,10 +89,7 @@ function binary(): Promise<string> {
 async function install(): Promise<string> {
   const home = join(CACHE, `opencode-${VERSION}`)
   const program = join(home, 'node_modules', '.bin', 'opencode')
-  if (existsSync(program)) return program
-  await mkdir(CACHE, { recursive: true })
-  const draft = await mkdtemp(join(CACHE, `opencode-${VERSION}.draft-`))
-  try {
+  await installed(home, async (draft) => {
     await writeFile(join(draft, 'package.json'), '{"private": true}')
     await run('npm', ['install', '--no-audit', '--no-fund', `opencode-ai@${VERSION}`], { cwd: draft })
     const inDraft = join(draft, 'node_modules', '.bin', 'opencode')
@@ -115,14 +99,8 @@ async function install(): Promise<string> {
     )
     const { stdout } = await run(inDraft, ['--version'])
     if (stdout.trim() !== VERSION) throw new Error(`npm installed OpenCode ${stdout.trim()}`)
-    // Of two processes that make it at once the first to finish wins; the folder is never seen half made.
-    await rename(draft, home).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
-    })
-    return program
-  } finally {
-    await rm(draft, { recursive: true, force: true })
-  }
+  })
+  return program
 }
 
 interface Place {
@@ -150,9 +128,7 @@ async function start({ port, home, workspace, env }: Place): Promise<ChildProces
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  const killAtExit = () => child.kill('SIGKILL')
-  process.once('exit', killAtExit)
-  child.once('exit', () => process.off('exit', killAtExit))
+  endWithUs(child)
   let output = ''
   await new Promise<void>((ready, fail) => {
     const late = setTimeout(() => {
@@ -173,14 +149,4 @@ async function start({ port, home, workspace, env }: Place): Promise<ChildProces
     })
   })
   return child
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no free port on 127.0.0.1')
-  return address.port
 }
