@@ -1,5 +1,6 @@
 import type { Json } from '../schemas/item.js'
 import type { DocumentState, Provider, ProviderEvent, Touched } from './contract.js'
+import { inTurns } from './in-turns.js'
 import { objectsOfArray } from './json-array.js'
 import {
   away,
@@ -205,14 +206,7 @@ export function createOpencodeProvider(options: OpencodeOptions): Provider {
       }
     },
 
-    async read(touched) {
-      const states: DocumentState[] = []
-      for (let start = 0; start < touched.length; start += CONCURRENCY) {
-        const some = touched.slice(start, start + CONCURRENCY)
-        states.push(...(await Promise.all(some.map(readOne))))
-      }
-      return states
-    },
+    read: (touched) => inTurns(touched, CONCURRENCY, readOne),
   }
 }
 

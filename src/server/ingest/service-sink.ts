@@ -5,6 +5,7 @@ import type { DocumentService } from '../services/documents.js'
 import type { ListingService } from '../services/listing.js'
 import type { OnConflict, TransferService } from '../services/transfer.js'
 import type { Fields, Sink } from './contract.js'
+import { inTurns } from './in-turns.js'
 
 export interface Services {
   documents: DocumentService
@@ -69,13 +70,8 @@ export async function findEach(
   concurrency: number,
   read: (id: string) => Promise<Item>,
 ): Promise<Map<string, Item>> {
-  const found = new Map<string, Item>()
-  for (let start = 0; start < ids.length; start += concurrency) {
-    const some = ids.slice(start, start + concurrency)
-    const items = await Promise.all(some.map((id) => unlessMissing(read(id))))
-    for (const item of items) if (item !== undefined) found.set(item.id, item)
-  }
-  return found
+  const items = await inTurns(ids, concurrency, (id) => unlessMissing(read(id)))
+  return new Map(items.flatMap((item) => (item === undefined ? [] : [[item.id, item]])))
 }
 
 /** The value, or undefined when the document is missing. */
