@@ -2,8 +2,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
+import type { Pool } from '../../src/server/db/pool.js'
 import { createServer, type ServerOptions } from '../../src/server/index.js'
 import { testDatabase } from './database.js'
+import { bodies, call } from './http.js'
 import { atEndOfFile } from './leaks.js'
 import { testMongo } from './mongo.js'
 
@@ -21,11 +23,11 @@ export async function testServer(
   options: ServerOptions = {},
   extend: (app: FastifyInstance) => void = () => {},
 ): Promise<FastifyInstance> {
-  const database = await testDatabase()
+  const databaseUrl = options.databaseUrl ?? (await testDatabase()).url
   const dataDir = await mkdtemp(join(tmpdir(), 'dualstore-test-'))
   const mongo = kind === 'mongodb' ? await testMongo() : undefined
   const app = await createServer({
-    databaseUrl: database.url,
+    databaseUrl,
     dataDir,
     logLevel: 'silent',
     ...(mongo && { mongodbUri: mongo.uri, mongodbDatabase: mongo.database }),
@@ -38,5 +40,28 @@ export async function testServer(
     await mongo?.close()
     await rm(dataDir, { recursive: true, force: true })
   })
+  return app
+}
+
+/** The same on a free loopback port, and a pool to look past it into its database. */
+export async function listeningServer(
+  options: Omit<ServerOptions, 'databaseUrl'> = {},
+): Promise<{ app: FastifyInstance; base: string; pool: Pool }> {
+  const { url: databaseUrl, pool } = await testDatabase()
+  const app = await testServer('embedded', { ...options, databaseUrl })
+  return { app, base: await app.listen({ host: '127.0.0.1', port: 0 }), pool }
+}
+
+/** A server with a collection "notes" that takes any object, and an agent task "standing", for hostile and random input. */
+export async function serverWithNotes(): Promise<FastifyInstance> {
+  const app = await testServer('embedded', {
+    bodyLimitBytes: 1024 * 1024,
+    bodyIdleTimeoutMs: 300,
+    ...options,
+  })
+  await call(app, 'POST', '/api/v1/collections', {
+    body: { name: 'notes', schema: { type: 'object' }, indexes: [{ fields: ['key'] }, { type: 'text' }] },
+  })
+  await call(app, 'PUT', '/api/v1/agent_tasks/standing', { body: bodies.agent_tasks })
   return app
 }

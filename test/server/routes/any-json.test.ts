@@ -1,21 +1,15 @@
 import fc from 'fast-check'
 import type { FastifyInstance } from 'fastify'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { type Answer, bodies, call, fromMirror, withQuery } from '../../support/http.js'
+import { type Answer, call, fromMirror, withQuery } from '../../support/http.js'
 import { json as anyJson } from '../../support/items.js'
-import { testServer } from '../../support/server.js'
+import { serverWithNotes } from '../../support/server.js'
 
-const TASKS = '/api/v1/agent_tasks'
 const NOTES = '/api/v1/notes'
-const task = bodies.agent_tasks ?? {}
 
 let app: FastifyInstance
 beforeAll(async () => {
-  app = await testServer('embedded', { bodyLimitBytes: 1024 * 1024, bodyIdleTimeoutMs: 300 })
-  await call(app, 'POST', '/api/v1/collections', {
-    body: { name: 'notes', schema: { type: 'object' }, indexes: [{ fields: ['key'] }, { type: 'text' }] },
-  })
-  await call(app, 'PUT', `${TASKS}/standing`, { body: task })
+  app = await serverWithNotes()
 })
 
 describe('any JSON', () => {

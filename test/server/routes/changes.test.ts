@@ -1,19 +1,15 @@
 import type { FastifyInstance } from 'fastify'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Pool } from '../../../src/server/db/pool.js'
-import { testDatabase } from '../../support/database.js'
 import { bodies, call, create, expectError, withQuery } from '../../support/http.js'
-import { testServer } from '../../support/server.js'
+import { listeningServer } from '../../support/server.js'
 
 const task = bodies.agent_tasks ?? {}
 
 let app: FastifyInstance
 let pool: Pool
 beforeAll(async () => {
-  const database = await testDatabase()
-  pool = database.pool
-  app = await testServer('embedded', { databaseUrl: database.url })
-  await app.listen({ host: '127.0.0.1', port: 0 })
+  ;({ app, pool } = await listeningServer())
 })
 
 const poll = (query: Record<string, string | number> = {}, collection = 'agent_tasks') =>

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Answer, bodies, call, withQuery } from '../../support/http.js'
-import { testServer } from '../../support/server.js'
+import { serverWithNotes } from '../../support/server.js'
 
 const TASKS = '/api/v1/agent_tasks'
 const NOTES = '/api/v1/notes'
@@ -10,11 +10,7 @@ const task = bodies.agent_tasks ?? {}
 
 let app: FastifyInstance
 beforeAll(async () => {
-  app = await testServer('embedded', { bodyLimitBytes: 1024 * 1024, bodyIdleTimeoutMs: 300 })
-  await call(app, 'POST', '/api/v1/collections', {
-    body: { name: 'notes', schema: { type: 'object' }, indexes: [{ fields: ['key'] }, { type: 'text' }] },
-  })
-  await call(app, 'PUT', `${TASKS}/standing`, { body: task })
+  app = await serverWithNotes()
 })
 
 /** Everything that is stored, so that a refusal can be held to having changed nothing. */

@@ -2,10 +2,9 @@ import { randomInt } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Pool } from '../../../src/server/db/pool.js'
-import { testDatabase } from '../../support/database.js'
 import { ofType, openStream, type TestStream } from '../../support/event-stream.js'
 import { bodies, call, create, withQuery } from '../../support/http.js'
-import { testServer } from '../../support/server.js'
+import { listeningServer } from '../../support/server.js'
 
 const task = bodies.agent_tasks ?? {}
 
@@ -13,10 +12,7 @@ let app: FastifyInstance
 let base: string
 let pool: Pool
 beforeAll(async () => {
-  const database = await testDatabase()
-  pool = database.pool
-  app = await testServer('embedded', { databaseUrl: database.url })
-  base = await app.listen({ host: '127.0.0.1', port: 0 })
+  ;({ app, base, pool } = await listeningServer())
 })
 
 const open = (path: string, query: Record<string, string>, headers: Record<string, string> = {}) =>

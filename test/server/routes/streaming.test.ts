@@ -1,10 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Pool } from '../../../src/server/db/pool.js'
-import { testDatabase } from '../../support/database.js'
 import { ofType, openStream, type StreamEvent, type TestStream } from '../../support/event-stream.js'
 import { bodies, call, create, LEGACY, withQuery } from '../../support/http.js'
-import { testServer } from '../../support/server.js'
+import { listeningServer } from '../../support/server.js'
 
 const message = bodies.session_messages ?? {}
 const task = bodies.agent_tasks ?? {}
@@ -13,10 +12,7 @@ let app: FastifyInstance
 let base: string
 let pool: Pool
 beforeAll(async () => {
-  const database = await testDatabase()
-  pool = database.pool
-  app = await testServer('embedded', { databaseUrl: database.url, streamMaxConnectionsPerAddress: 100 })
-  base = await app.listen({ host: '127.0.0.1', port: 0 })
+  ;({ app, base, pool } = await listeningServer({ streamMaxConnectionsPerAddress: 100 }))
 })
 
 const open = (path: string, query: Record<string, string> = {}, headers: Record<string, string> = {}) =>
