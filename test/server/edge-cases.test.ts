@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { createConnection } from 'node:net'
+import { createConnection, type Socket } from 'node:net'
 import pino from 'pino'
 import { expect, test } from 'vitest'
 import { loadConfig } from '../../src/server/config/index.js'
@@ -81,25 +81,37 @@ test('closing what start() gave leaves the process alone, and requests meanwhile
   const dataDir = await dataDirectory()
   const server = await start({ databaseUrl, dataDir, logLevel: 'silent', port: 0 })
   const { port } = new URL(server.url)
-  const socket = createConnection(Number(port), '127.0.0.1')
-  await once(socket, 'connect')
-  let heard = ''
-  socket.setEncoding('utf8').on('data', (text) => {
-    heard += text
-  })
+  const connect = async (): Promise<{ socket: Socket; heard: () => string }> => {
+    const socket = createConnection(Number(port), '127.0.0.1').setEncoding('utf8')
+    let heard = ''
+    socket.on('data', (text) => {
+      heard += text
+    })
+    await once(socket, 'connect')
+    return { socket, heard: () => heard }
+  }
+  // One request whose body is under way, and one that is not far enough to be seen yet, when the server is closed.
+  const early = await connect()
   const body = JSON.stringify(bodies.session_messages)
-  const head = `POST /api/v1/session_messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n`
   const underWay = once(server.app.server, 'request')
-  socket.write(head)
+  early.socket.write(
+    `POST /api/v1/session_messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n`,
+  )
   await underWay
+  const accepted = once(server.app.server, 'connection')
+  const late = await connect()
+  const [ofServer] = await accepted
+  const begun = once(ofServer, 'data')
+  late.socket.write('GET /api/v1/session_messages HTTP/1.1\r\n')
+  await begun
   const closed = server.close()
   while (server.app.server.listening) await new Promise(setImmediate)
-  // The body of the first request, and a second one behind it on the same connection.
-  socket.write(`${body}GET /api/v1/session_messages HTTP/1.1\r\nhost: x\r\n\r\n`)
-  await Promise.all([closed, once(socket, 'close')])
-  expect(heard).toContain('HTTP/1.1 201')
-  expect(heard).toContain('HTTP/1.1 503')
-  expect(heard).toContain('"code":"SHUTTING_DOWN"')
+  late.socket.write('host: x\r\n\r\n')
+  early.socket.write(body)
+  await Promise.all([closed, once(early.socket, 'close'), once(late.socket, 'close')])
+  expect(early.heard()).toContain('HTTP/1.1 201')
+  expect(late.heard()).toContain('HTTP/1.1 503')
+  expect(late.heard()).toContain('"code":"SHUTTING_DOWN"')
 })
 
 test('a command that only looks does not migrate a database that is not its own', async () => {

@@ -57,7 +57,6 @@ export async function serverWithNotes(): Promise<FastifyInstance> {
   const app = await testServer('embedded', {
     bodyLimitBytes: 1024 * 1024,
     bodyIdleTimeoutMs: 300,
-    ...options,
   })
   await call(app, 'POST', '/api/v1/collections', {
     body: { name: 'notes', schema: { type: 'object' }, indexes: [{ fields: ['key'] }, { type: 'text' }] },
