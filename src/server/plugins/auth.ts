@@ -1,6 +1,14 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config/index.js'
+import { type Access, type Principal, unrestricted } from '../services/principal.js'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who calls and from where; set before any route runs. */
+    access: Access
+  }
+}
 
 /** What an operator must never be unsure about: whether anybody may call this server. */
 export function authIsOn(config: Config): boolean {
@@ -12,7 +20,14 @@ export function authIsOn(config: Config): boolean {
  * /health/live stays open, so that a supervisor can tell a live process from a dead one.
  */
 export function registerAuth(app: FastifyInstance, config: Config): void {
-  if (!authIsOn(config)) return
+  app.decorateRequest('access')
+  const allow = (principal: Principal) => async (request: FastifyRequest) => {
+    request.access = { principal, address: request.ip }
+  }
+  if (!authIsOn(config)) {
+    app.addHook('onRequest', allow(unrestricted('everyone')))
+    return
+  }
   const token = digest(config.authBearerToken ?? '')
   app.log.warn({}, 'the single bearer token of the legacy server is in use')
   app.addHook('onRequest', async (request, reply) => {
@@ -24,6 +39,7 @@ export function registerAuth(app: FastifyInstance, config: Config): void {
       return refuse(reply, 'invalid authorization header')
     }
   })
+  app.addHook('onRequest', allow(unrestricted('legacy')))
 }
 
 /** The legacy body, as text: a route's own schema of error answers knows other members and would refuse it. */
