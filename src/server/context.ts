@@ -27,10 +27,12 @@ import { createKeyCache } from './services/key-cache.js'
 import { createKeyUsage } from './services/key-usage.js'
 import { createKeyService, type KeyService } from './services/keys.js'
 import { createListingService, type ListingService } from './services/listing.js'
+import { unrestricted } from './services/principal.js'
 import { createRegistry } from './services/registry.js'
 import { createStatusService, type StatusService } from './services/status.js'
 import { createStreamService, type StreamService } from './services/streams.js'
 import { createTransferService, type TransferService } from './services/transfer.js'
+import { createWriter } from './services/writer.js'
 import { forgetIdempotencyKeys, writeDocuments } from './store/documents.js'
 
 /** Everything opened and wired: what the HTTP routes and the CLI work with. */
@@ -94,6 +96,7 @@ export async function openContext(
       refuse: refusedRow,
     })
     closers.add(() => gatherer.drain())
+    const writer = createWriter({ pool, gatherer })
     const consistency = createConsistency({
       pool,
       epoch,
@@ -125,8 +128,8 @@ export async function openContext(
     const keyUsage = createKeyUsage(pool)
     log.debug({ epoch, position }, 'context is open')
     const instance = `${process.pid}-${randomUUID()}`
-    const documents = createDocumentService({ pool, registry, gatherer, hints, consistency, mirror })
-    const transfer = createTransferService({ pool, registry, gatherer, hints })
+    const documents = createDocumentService({ pool, registry, writer, hints, consistency, mirror })
+    const transfer = createTransferService({ pool, registry, listing, writer, hints })
 
     return {
       config,
@@ -290,7 +293,9 @@ async function ingestOpencode(
     password: config.opencodeServerPassword,
     directory: config.ingestOpencodeDirectory,
   })
-  await ingestInBackground({ provider, sink: createServiceSink(services), log }, signal)
+  const principal = { ...unrestricted('local'), id: 'ingest:opencode' }
+  const sink = createServiceSink(services, { principal, address: undefined })
+  await ingestInBackground({ provider, sink, log }, signal)
 }
 
 function keepHouse(pool: Pool, idempotencyTtlMs: number, log: Log): () => void {
