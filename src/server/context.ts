@@ -113,6 +113,9 @@ export async function openContext(
       pollMs: config.ssePollingInterval ?? config.followPollMs,
     })
     closers.add(() => tail.stop())
+    const keyCache = createKeyCache({ pool })
+    const keyUsage = createKeyUsage(pool)
+    const keys = createKeyService({ pool, cache: keyCache, usage: keyUsage })
     const streams = createStreamService({
       pool,
       registry,
@@ -122,10 +125,11 @@ export async function openContext(
       heartbeatMs: config.sseHeartbeatInterval,
       maxClients: config.streamMaxConnections,
       maxClientsPerOwner: config.streamMaxConnectionsPerAddress,
+      isValid: ({ keyId }) => keyId === undefined || keys.isActive(keyId),
+      confirm: async ({ keyId }) => keyId === undefined || keys.ensure(keyId, 'read'),
+      onAccessChange: keys.onChange,
     })
     closers.add(() => streams.close())
-    const keyCache = createKeyCache({ pool })
-    const keyUsage = createKeyUsage(pool)
     log.debug({ epoch, position }, 'context is open')
     const instance = `${process.pid}-${randomUUID()}`
     const documents = createDocumentService({ pool, registry, writer, hints, consistency, mirror })
@@ -141,7 +145,7 @@ export async function openContext(
       transfer,
       streams,
       status: createStatusService({ pool, registry, mirror, progress }),
-      keys: createKeyService({ pool, cache: keyCache, usage: keyUsage }),
+      keys,
       audit: createAuditService(pool),
       startFollowers() {
         const listener = listen({

@@ -65,11 +65,12 @@ const KEPT_VIEWS = 1000
 export function createStreamService({
   now = Date.now,
   isValid = () => true,
+  confirm = async () => true,
   onAccessChange = () => () => {},
   ...options
 }: StreamServiceOptions) {
   const { pool, registry, listing, tail } = options
-  const validity = createValidity({ isValid, onAccessChange, now })
+  const validity = createValidity({ isValid, confirm, onAccessChange, now })
   const hub = createHub({ ...options, now })
   const polling = createPolling(tail)
   /** Equal views of many clients are one object. */
@@ -115,8 +116,8 @@ export function createStreamService({
       const head = await tail.head()
       const start = beginAt(lastEventId ?? since, head)
       const snapshot = request.snapshot ? () => createSnapshot({ pool, tail, view, now }) : undefined
+      await validity.require(access.principal)
       return (sink) => {
-        validity.require(access.principal)
         const client = new StreamClient(hub.hub, {
           id: randomUUID(),
           owner,
@@ -151,7 +152,7 @@ export function createStreamService({
         return await polling.changes(view, position, head.position, waiting)
       } finally {
         unwatch()
-        validity.require(access.principal)
+        await validity.require(access.principal)
       }
     },
 
