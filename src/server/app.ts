@@ -11,6 +11,7 @@ import { registerParsing } from './plugins/parsing.js'
 import { registerSecurity } from './plugins/security.js'
 import { bulkRoutes } from './routes/bulk.js'
 import { collectionRoutes } from './routes/collections.js'
+import { documentAuditRoutes } from './routes/document-audit.js'
 import { documentRoutes } from './routes/documents.js'
 import { healthRoutes } from './routes/health.js'
 import { importRoutes } from './routes/import.js'
@@ -23,7 +24,7 @@ const LOOPBACK = /^(localhost|127(\.\d+){3}|::1|\[::1\])$/
 
 /** Builds the HTTP application on an open context. Nothing listens and nothing is started. */
 export async function buildApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
-  const { config, documents, listing, collections, transfer, streams, status } = context
+  const { config, documents, listing, collections, transfer, streams, status, documentAudit } = context
   const development = config.nodeEnv === 'development'
   const app = Fastify({
     loggerInstance: logger,
@@ -76,6 +77,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(bulkRoutes, { prefix: apiPrefix, documents, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })
   await app.register(streamingRoutes, { prefix: apiPrefix, streams, enabled: config.sseEnabled })
+  await app.register(documentAuditRoutes, { prefix: apiPrefix, documentAudit })
   await app.register(documentRoutes, { prefix: apiPrefix, documents, listing })
   app.addHook('onClose', () => context.close())
   return app as unknown as FastifyInstance

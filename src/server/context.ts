@@ -20,6 +20,7 @@ import type { Services } from './ingest/service-sink.js'
 import type { Mirror } from './mirror/contract.js'
 import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
 import { createConsistency } from './services/consistency.js'
+import { createDocumentAuditService, type DocumentAuditService } from './services/document-audit.js'
 import { createDocumentService, type DocumentService } from './services/documents.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
 import { createListingService, type ListingService } from './services/listing.js'
@@ -40,6 +41,7 @@ export interface Context {
   collections: CollectionService
   transfer: TransferService
   streams: StreamService
+  documentAudit: DocumentAuditService
   status: StatusService
   mirror: Mirror | undefined
   /** Starts what follows the log and keeps house; only a server does. */
@@ -129,6 +131,7 @@ export async function openContext(
       collections: createCollectionService({ pool, registry, hints }),
       transfer,
       streams,
+      documentAudit: createDocumentAuditService({ pool, epoch }),
       status: createStatusService({ pool, registry, mirror, progress }),
       startFollowers() {
         const listener = listen({
