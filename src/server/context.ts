@@ -21,6 +21,7 @@ import type { Mirror } from './mirror/contract.js'
 import { type AuditService, createAuditService } from './services/audit.js'
 import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
 import { createConsistency } from './services/consistency.js'
+import { createDocumentAuditService, type DocumentAuditService } from './services/document-audit.js'
 import { createDocumentService, type DocumentService } from './services/documents.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
 import { createKeyCache } from './services/key-cache.js'
@@ -44,6 +45,7 @@ export interface Context {
   collections: CollectionService
   transfer: TransferService
   streams: StreamService
+  documentAudit: DocumentAuditService
   status: StatusService
   keys: KeyService
   audit: AuditService
@@ -144,6 +146,7 @@ export async function openContext(
       collections: createCollectionService({ pool, registry, hints }),
       transfer,
       streams,
+      documentAudit: createDocumentAuditService({ pool, epoch }),
       status: createStatusService({ pool, registry, mirror, progress }),
       keys,
       audit: createAuditService(pool),
