@@ -1,7 +1,6 @@
 import jwt, { type JWT } from '@fastify/jwt'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../config/index.js'
-import type { TokenSecrets } from '../services/token-secrets.js'
 import {
   createTokenService,
   expired,
@@ -10,6 +9,7 @@ import {
   refused,
   type TokenCodec,
   type TokenService,
+  type TokenServiceOptions,
 } from '../services/tokens.js'
 
 /** What is always checked of a token: everything its reader may rely on is there, and signed with what we sign with. */
@@ -20,16 +20,11 @@ const VERIFY = {
   requiredClaims: ['iss', 'aud', 'sub', 'exp', 'iat', 'jti'],
 }
 
-export interface TokensOptions {
-  secrets: TokenSecrets
-  isActive: (keyId: string) => boolean
-}
-
 /** This server's own tokens, signed and verified by @fastify/jwt with the secrets that the services keep. */
 export async function registerTokens(
   app: FastifyInstance,
   { tokenClockSkewMs: clockSkewMs, tokenLifetimeMs: lifetimeMs }: Config,
-  options: TokensOptions,
+  options: Pick<TokenServiceOptions, 'secrets' | 'keys'>,
 ): Promise<TokenService> {
   await app.register(jwt, {
     // Never used: every call brings the secret that the token's header names.

@@ -1,8 +1,7 @@
 import { everything, type Filter } from '../filter/ast.js'
+import { type Role, roles } from '../schemas/key.js'
 
-/** What a caller may do at all, from least to most; each may do what those before it may. */
-export const roles = ['reader', 'writer', 'admin'] as const
-export type Role = (typeof roles)[number]
+export { type Role, roles } from '../schemas/key.js'
 
 /** Names of collections, or patterns in which `*` stands for any characters. */
 export interface CollectionScopes {

@@ -4,11 +4,13 @@ import { LRUCache } from 'lru-cache'
 import { Value } from 'typebox/value'
 import { DualstoreError, invalid } from '../errors.js'
 import { parseFilter } from '../filter/parse.js'
-import { filterText } from '../filter/text.js'
+import { printFilter } from '../filter/print.js'
 import { type TokenAnswer, TokenClaims, type TokenRequest } from '../schemas/token.js'
 import type { TokenSecret } from '../store/token-secrets.js'
-import { narrowed } from './narrowing.js'
+import { type Authenticator, invalidCredential } from './authenticator.js'
+import type { KeyService } from './keys.js'
 import type { Principal } from './principal.js'
+import { rightsOfToken } from './token-rights.js'
 import { MAX_TOKEN_LIFETIME_MS, type TokenSecrets } from './token-secrets.js'
 
 /** In both, `iss` and `aud`: another deployment's tokens are told apart by their secrets. */
@@ -34,8 +36,7 @@ export interface TokenCodec {
 export interface TokenServiceOptions {
   secrets: TokenSecrets
   codec: TokenCodec
-  /** False once a key is revoked or has expired. */
-  isActive: (keyId: string) => boolean
+  keys: Pick<KeyService, 'ensure'>
   /** Of tokens that nobody asked another lifetime for, in milliseconds. */
   lifetimeMs: number
   clockSkewMs: number
@@ -57,7 +58,7 @@ interface Verified {
 export function createTokenService({
   secrets,
   codec,
-  isActive,
+  keys,
   now = Date.now,
   ...options
 }: TokenServiceOptions) {
@@ -66,10 +67,10 @@ export function createTokenService({
     maxSize: REMEMBERED,
     sizeCalculation: (_value, token) => token.length,
   })
-  const stands = ({ principal: { keyId }, kid, worthlessAt }: Verified) =>
-    now() < worthlessAt && secrets.has(kid) && (keyId === undefined || isActive(keyId))
+  const stands = ({ kid, worthlessAt }: Verified) => now() < worthlessAt && secrets.has(kid)
 
   const verify = async (token: string): Promise<Verified> => {
+    if (token.length > MAX_TOKEN_LENGTH) throw refused()
     const { kid } = headerOf(token)
     const secret = KID.test(kid) ? await secrets.find(kid) : undefined
     if (secret === undefined) throw refused()
@@ -90,7 +91,7 @@ export function createTokenService({
       if (principal.kind !== 'key' && principal.kind !== 'token') {
         throw new DualstoreError('FORBIDDEN', 'only a key, or a token, can be changed for a token')
       }
-      const { role, scopes, rows } = narrowed(principal, wish)
+      const { role, scopes, rows } = rightsOfToken(principal, wish)
       const use = wish.for ?? 'api'
       const seconds = wish.expires_in ?? (use === 'stream' ? STREAM_TOKEN_SECONDS : lifetimeMs / 1000)
       const iat = Math.floor(now() / 1000)
@@ -105,7 +106,7 @@ export function createTokenService({
           ...(principal.keyId !== undefined && { key: principal.keyId }),
           role,
           scopes: { read: [...scopes.read], write: [...scopes.write] },
-          rows: readable(filterText(rows)),
+          rows: readable(JSON.stringify(printFilter(rows))),
           use,
           ...(use === 'stream' && until !== undefined && { until }),
           jti: randomUUID(),
@@ -123,36 +124,44 @@ export function createTokenService({
       return { token, expires_at: new Date(exp * 1000).toISOString() }
     },
 
-    /** True of what may be a token of this server, going by its header alone. */
-    accepts: (text: string) => text.length <= MAX_TOKEN_LENGTH && algorithmOf(text) === OWN_ALGORITHM,
+    authenticator: authenticatorOf('api'),
 
-    /**
-     * Who presents a token, and what for.
-     * @throws UNAUTHORIZED when it is not valid, not for this, expired, or of a key that is gone; STORE_UNAVAILABLE
-     */
-    async authenticate(token: string, use: TokenUse): Promise<Principal> {
-      if (token.length > MAX_TOKEN_LENGTH) throw refused()
-      const remembered = verified.get(token)
-      const found = remembered !== undefined && stands(remembered) ? remembered : await verify(token)
-      if (found.use !== use || !stands(found)) throw refused()
-      verified.set(token, found)
-      return found.principal
-    },
+    /** Takes what opens a stream, and nothing else. */
+    streamAuthenticator: authenticatorOf('stream'),
+  }
+
+  function authenticatorOf(wanted: TokenUse): Authenticator {
+    return {
+      // Going by its header alone.
+      accepts: (text) => algorithmOf(text) === OWN_ALGORITHM,
+      async authenticate(token, use) {
+        const remembered = verified.get(token)
+        const found = remembered !== undefined && stands(remembered) ? remembered : await verify(token)
+        const { principal } = found
+        if (found.use !== wanted) throw refused()
+        if (principal.keyId !== undefined && !(await keys.ensure(principal.keyId, use))) {
+          throw invalidCredential('the key of this token was revoked or has expired')
+        }
+        verified.set(token, found)
+        return principal
+      },
+    }
   }
 }
 
 /** What every wrong token is answered: why is for whoever made it to find. */
 export function refused(): DualstoreError {
-  return new DualstoreError('UNAUTHORIZED', 'the token is not valid')
+  return invalidCredential('this token is not valid')
 }
 
 /** Only told of a token whose signature is right. */
 export function expired(): DualstoreError {
-  return new DualstoreError('UNAUTHORIZED', 'the token has expired')
+  return invalidCredential('this token has expired')
 }
 
-/** What a token says it is signed with; undefined for what is no token. */
+/** What a token says it is signed with; undefined for what is no token, or is too long to be looked at. */
 export function algorithmOf(text: string): string | undefined {
+  if (text.length > MAX_TOKEN_LENGTH) return undefined
   try {
     return headerOf(text).alg
   } catch {

@@ -36,7 +36,7 @@ const issuerOf = (mapping: Partial<ClaimMapping> = {}, url = jwks.url) =>
   })
 const issuer = issuerOf()
 const codeOf = (token: string, of = issuer) =>
-  of.authenticate(token).then(
+  of.authenticate(token, 'read').then(
     () => 'taken',
     ({ code }) => code as string,
   )
@@ -56,7 +56,7 @@ describe('a token of the issuer', () => {
     const exp = nowSeconds() + 100
     const token = await signed(pair, { exp })
     expect(issuer.accepts(token)).toBe(true)
-    expect(await issuer.authenticate(token)).toEqual({
+    expect(await issuer.authenticate(token, 'read')).toEqual({
       kind: 'token',
       id: `token:${ISSUER}:alice`,
       role: 'reader',
@@ -68,10 +68,10 @@ describe('a token of the issuer', () => {
   })
 
   test('costs no request once the keys are known', async () => {
-    await issuer.authenticate(await signed(rsa))
+    await issuer.authenticate(await signed(rsa), 'read')
     const before = jwks.requests
     for (let count = 0; count < 20; count++)
-      await issuer.authenticate(await signed(ec, { jti: String(count) }))
+      await issuer.authenticate(await signed(ec, { jti: String(count) }), 'read')
     expect(jwks.requests).toBe(before)
   })
 
@@ -210,7 +210,7 @@ describe('claims become rights', () => {
     ] as const)
     const of = issuerOf({ role: 'realm.groups', roleNames })
     const roleOf = async (groups: unknown) =>
-      (await of.authenticate(await signed(rsa, { role: 'admin', realm: { groups } }))).role
+      (await of.authenticate(await signed(rsa, { role: 'admin', realm: { groups } }), 'read')).role
     expect(await roleOf(['all', 'staff'])).toBe('writer')
     expect(await roleOf(['staff', 'ds-admins'])).toBe('admin')
     expect(await roleOf('staff')).toBe('writer')
@@ -223,12 +223,13 @@ describe('claims become rights', () => {
   test('a claim may be named by a URL', async () => {
     const of = issuerOf({ role: 'https://dualstore.example/role' })
     const token = await signed(rsa, { 'https://dualstore.example/role': 'writer' })
-    expect((await of.authenticate(token)).role).toBe('writer')
+    expect((await of.authenticate(token, 'read')).role).toBe('writer')
   })
 
   test('scopes, and none without the claim', async () => {
     const of = issuerOf({ scopes: 'scope' })
-    const scopesOf = async (scope: unknown) => (await of.authenticate(await signed(rsa, { scope }))).scopes
+    const scopesOf = async (scope: unknown) =>
+      (await of.authenticate(await signed(rsa, { scope }), 'read')).scopes
     const expected = { read: ['notes', 'team_*'], write: ['notes'] }
     expect(await scopesOf('openid read:notes read:team_* write:notes')).toEqual(expected)
     expect(await scopesOf(['read:notes', 'openid', 'read:team_*', 'write:notes', 7])).toEqual(expected)
@@ -239,7 +240,7 @@ describe('claims become rights', () => {
   test('documents, and no token without the claim', async () => {
     const of = issuerOf({ rows: 'rows' })
     for (const rows of [{ tenant: 't1' }, '{"tenant": "t1"}']) {
-      const principal = await of.authenticate(await signed(rsa, { rows }))
+      const principal = await of.authenticate(await signed(rsa, { rows }), 'read')
       expect([{ tenant: 't1' }, { tenant: 't2' }].map((item) => matches(principal.rows, item))).toEqual([
         true,
         false,
@@ -254,7 +255,7 @@ describe('the keys of the issuer', () => {
   test('are read again for one that is new, once in a while', async () => {
     const of = issuerOf()
     published = [rsa]
-    await of.authenticate(await signed(rsa))
+    await of.authenticate(await signed(rsa), 'read')
     const before = jwks.requests
     for (let count = 0; count < 50; count++) {
       expect(await codeOf(await signed(latecomer, {}, { kid: `unknown-${count}` }), of)).toBe('UNAUTHORIZED')
@@ -306,7 +307,7 @@ describe('the keys of the issuer', () => {
 
   test('that are known do while they cannot be read', async () => {
     const of = issuerOf()
-    await of.authenticate(await signed(rsa))
+    await of.authenticate(await signed(rsa), 'read')
     jwks.answerWith((_request, response) => response.writeHead(500).end())
     expect(await codeOf(await signed(rsa, { sub: 'bob' }), of)).toBe('taken')
   })

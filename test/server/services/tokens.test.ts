@@ -17,7 +17,7 @@ const secrets = createTokenSecrets({ pool, rotationMs: 86_400_000, clockSkewMs: 
 const revoked = new Set<string>()
 const tokens = await registerTokens(Fastify(), config, {
   secrets,
-  isActive: (keyId) => !revoked.has(keyId),
+  keys: { ensure: async (keyId) => !revoked.has(keyId) },
 })
 
 const key: Principal = {
@@ -29,11 +29,14 @@ const key: Principal = {
   keyId: 'abc',
   expiresAt: undefined,
 }
+const api = (token: string) => tokens.authenticator.authenticate(token, 'read')
+const streams = (token: string) => tokens.streamAuthenticator.authenticate(token, 'read')
+
 /** More than a token has room for. */
 const manyValues = Array.from({ length: 1000 }, (_, index) => `value-${index}`)
 const issued = async (wish: TokenRequest = {}, principal = key) => {
   const { token } = await tokens.issue(principal, wish)
-  return tokens.authenticate(token, wish.for ?? 'api')
+  return (wish.for === 'stream' ? streams : api)(token)
 }
 
 beforeEach(() => revoked.clear())
@@ -48,7 +51,7 @@ describe('a token', () => {
     expect(iat).toBeGreaterThanOrEqual(before)
     expect(Date.parse(expires_at)).toBe(exp * 1000)
 
-    const { rows, ...principal } = await tokens.authenticate(token, 'api')
+    const { rows, ...principal } = await api(token)
     expect(principal).toEqual({
       kind: 'token',
       id: 'key:abc',
@@ -124,21 +127,21 @@ describe('a token', () => {
     await expect(tokens.issue(first, { role: 'writer' })).rejects.toMatchObject({ code: 'FORBIDDEN' })
     const second = await tokens.issue(first)
     revoked.add('abc')
-    await expect(tokens.authenticate(second.token, 'api')).rejects.toMatchObject({ code: 'UNAUTHORIZED' })
+    await expect(api(second.token)).rejects.toMatchObject({ code: 'UNAUTHORIZED' })
   })
 
   test('falls with its key and with its secret, also when it was just used', async () => {
     const { token } = await tokens.issue(key)
-    const principal = await tokens.authenticate(token, 'api')
-    expect(await tokens.authenticate(token, 'api')).toBe(principal)
+    const principal = await api(token)
+    expect(await api(token)).toBe(principal)
     revoked.add('abc')
-    await expect(tokens.authenticate(token, 'api')).rejects.toMatchObject({ code: 'UNAUTHORIZED' })
+    await expect(api(token)).rejects.toMatchObject({ code: 'UNAUTHORIZED' })
     revoked.clear()
-    expect(await tokens.authenticate(token, 'api')).toBe(principal)
+    expect(await api(token)).toBe(principal)
 
     await pool.query('DELETE FROM dualstore.token_secrets')
     const stop = secrets.watch(10)
-    await expect.poll(() => tokens.authenticate(token, 'api').catch(({ code }) => code)).toBe('UNAUTHORIZED')
+    await expect.poll(() => api(token).catch(({ code }) => code)).toBe('UNAUTHORIZED')
     stop()
   })
 })
@@ -147,7 +150,7 @@ describe('a token for a stream', () => {
   test('reads one collection, for a minute', async () => {
     const { token, expires_at } = await tokens.issue(key, { for: 'stream', collection: 'team_a' })
     expect(Date.parse(expires_at) - Date.now()).toBeLessThanOrEqual(60_000)
-    const principal = await tokens.authenticate(token, 'stream')
+    const principal = await streams(token)
     expect(principal).toMatchObject({ role: 'reader', scopes: { read: ['team_a'], write: [] }, keyId: 'abc' })
     expect(covers(principal, 'read', 'team_b')).toBe(false)
   })
@@ -161,8 +164,8 @@ describe('a token for a stream', () => {
 
   test('is taken for nothing else, and no other token for a stream', async () => {
     const stream = await tokens.issue(key, { for: 'stream', collection: 'team_a' })
-    await expect(tokens.authenticate(stream.token, 'api')).rejects.toMatchObject({ code: 'UNAUTHORIZED' })
-    const api = await tokens.issue({ ...key, rows: everything })
-    await expect(tokens.authenticate(api.token, 'stream')).rejects.toMatchObject({ code: 'UNAUTHORIZED' })
+    await expect(api(stream.token)).rejects.toMatchObject({ code: 'UNAUTHORIZED' })
+    const other = await tokens.issue({ ...key, rows: everything })
+    await expect(streams(other.token)).rejects.toMatchObject({ code: 'UNAUTHORIZED' })
   })
 })

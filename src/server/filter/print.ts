@@ -4,22 +4,17 @@ import type { Filter } from './ast.js'
 type Members = Record<string, Json>
 
 /**
- * A filter as JSON text of the language in docs/filter.md: what `parseFilter` reads as a filter that the same items
- * pass. It is nested no deeper than the text it was once read from, wherever that can be kept.
+ * A filter as an object of the language: parseFilter() makes of it again what the same items pass, and printing that
+ * gives the same. It is nested no deeper than what the filter was once read from, wherever that can be kept.
  */
-export function filterText(filter: Filter): string {
-  return JSON.stringify(membersOf(filter))
-}
-
-function membersOf(filter: Filter): Members {
+export function printFilter(filter: Filter): Members {
   switch (filter.op) {
     case 'and': {
-      const parts = filter.of.map(membersOf)
+      const parts = filter.of.map(printFilter)
       return merged(parts) ?? { $and: parts }
     }
     case 'or':
-      // An $or of nothing cannot be written; nothing passes it.
-      return filter.of.length === 0 ? nothing : { $or: filter.of.map(membersOf) }
+      return filter.of.length === 0 ? nothing : { $or: filter.of.map(printFilter) }
     case 'not':
       return negated(filter.of)
     case 'in':
@@ -31,6 +26,7 @@ function membersOf(filter: Filter): Members {
   }
 }
 
+/** What no item passes: the language has no $or of nothing. */
 const nothing: Members = { id: { $in: [] } }
 
 function negated(filter: Filter): Members {
@@ -40,9 +36,9 @@ function negated(filter: Filter): Members {
     case 'exists':
       return under(filter.path, { $exists: false })
     case 'or':
-      return filter.of.length === 0 ? {} : { $nor: filter.of.map(membersOf) }
+      return filter.of.length === 0 ? {} : { $nor: filter.of.map(printFilter) }
     default:
-      return { $nor: [membersOf(filter)] }
+      return { $nor: [printFilter(filter)] }
   }
 }
 

@@ -11,7 +11,7 @@ export type Rights = Pick<Principal, 'role' | 'scopes' | 'rows'>
  * The rights that are asked for, which are never more than the principal's own.
  * @throws FORBIDDEN for more than it has, INVALID_REQUEST or INVALID_FILTER; each names the field.
  */
-export function narrowed(principal: Principal, wish: TokenRequest): Rights {
+export function rightsOfToken(principal: Principal, wish: TokenRequest): Rights {
   const rows =
     wish.filter === undefined ? principal.rows : both(principal.rows, parseFilter(wish.filter, 'body.filter'))
   if (wish.for === 'stream') {
