@@ -76,30 +76,45 @@ export const NewKeyAnswer = Type.Object({
 export type NewKeyAnswer = Static<typeof NewKeyAnswer>
 
 const DAY_SECONDS = 86_400
+/** How long the present secret stays good beside a new one, unless told. */
+export const OVERLAP_SECONDS = 3600
+/** How long ago a key must have ended to be pruned, unless told. */
+export const PRUNE_SECONDS = 30 * DAY_SECONDS
 
-export const RotateInput = Type.Object(
-  {
-    overlap_seconds: Type.Integer({
-      minimum: 0,
-      maximum: 30 * DAY_SECONDS,
-      default: 3600,
-      description: 'How long the present secret stays good beside the new one; 0 ends it at once',
-    }),
-  },
-  { additionalProperties: false },
-)
+// Both may be left out, which reaches the validator as null.
+export const RotateInput = Type.Union([
+  Type.Object(
+    {
+      overlap_seconds: Type.Optional(
+        Type.Integer({
+          minimum: 0,
+          maximum: 30 * DAY_SECONDS,
+          default: OVERLAP_SECONDS,
+          description: 'How long the present secret stays good beside the new one; 0 ends it at once',
+        }),
+      ),
+    },
+    { additionalProperties: false },
+  ),
+  Type.Null(),
+])
 
-export const PruneInput = Type.Object(
-  {
-    older_than_seconds: Type.Integer({
-      minimum: 0,
-      maximum: 100 * 366 * DAY_SECONDS,
-      default: 30 * DAY_SECONDS,
-      description: 'Remove the keys that were revoked or expired at least so long ago',
-    }),
-  },
-  { additionalProperties: false },
-)
+export const PruneInput = Type.Union([
+  Type.Object(
+    {
+      older_than_seconds: Type.Optional(
+        Type.Integer({
+          minimum: 0,
+          maximum: 100 * 366 * DAY_SECONDS,
+          default: PRUNE_SECONDS,
+          description: 'Remove the keys that were revoked or expired at least so long ago',
+        }),
+      ),
+    },
+    { additionalProperties: false },
+  ),
+  Type.Null(),
+])
 
 export const KeyParams = Type.Object({ id: Type.String({ pattern: '^[0-9A-Za-z]{12}$' }) })
 
