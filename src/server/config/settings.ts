@@ -123,7 +123,7 @@ export const settings = {
   authEnabled: security(flag, undefined, ['AUTH_ENABLED'], {
     help:
       'true: every request but /health/live needs a key (`dualstore keys create`) or the legacy token; false: none ' +
-      'does. Unset: on when a legacy token is given. Off is for loopback addresses.',
+      'does. Unset: on when a legacy token or an issuer is given. Off is for loopback addresses.',
   }),
   authBearerToken: security(text, undefined, ['AUTH_BEARER_TOKEN', 'BEARER_AUTH_KEY'], {
     help: 'The legacy bearer token: one for everything. Deprecated: make keys.',

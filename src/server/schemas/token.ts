@@ -1,31 +1,27 @@
 import { type Static, Type } from 'typebox'
 import { CollectionName } from './collection.js'
+import { Patterns, RoleSchema, RowFilter } from './key.js'
 
 /** Lengths of a token's life that can be asked for, in seconds. */
 export const MAX_TOKEN_SECONDS = 3600
 /** The same of a token that opens a stream: it stands in a URL. */
 export const MAX_STREAM_TOKEN_SECONDS = 300
 
-const Pattern = Type.String({ pattern: '^[a-z0-9_*]{1,60}$' })
-const Patterns = Type.Array(Pattern, { maxItems: 100, uniqueItems: true })
-const Role = Type.Union([Type.Literal('reader'), Type.Literal('writer'), Type.Literal('admin')])
-
 /** What a token may do, of what the credential that asks for it may: everything that is left out stays as it is. */
-export const TokenRequest = Type.Object(
+const TokenWish = Type.Object(
   {
-    role: Type.Optional(Role),
+    role: Type.Optional(RoleSchema),
     read: Type.Optional(Patterns),
     write: Type.Optional(Patterns),
     collections: Type.Optional(
-      Type.Array(Pattern, {
+      Type.Array(Patterns.items, {
         minItems: 1,
         maxItems: 100,
-        uniqueItems: true,
         description: 'Instead of read and write: only these, with what is allowed in each',
       }),
     ),
     filter: Type.Optional(
-      Type.Union([Type.String(), Type.Record(Type.String(), Type.Unknown())], {
+      Type.Union([Type.String(), RowFilter], {
         description: 'Only documents that pass it, as in lists; beside the own one of the credential',
       }),
     ),
@@ -41,7 +37,10 @@ export const TokenRequest = Type.Object(
   },
   { additionalProperties: false },
 )
-export type TokenRequest = Static<typeof TokenRequest>
+export type TokenRequest = Static<typeof TokenWish>
+
+/** The same as a body, which may be left out; that reaches the validator as null. */
+export const TokenBody = Type.Unsafe<TokenRequest | null>({ ...TokenWish, type: ['object', 'null'] })
 
 export const TokenAnswer = Type.Object({
   token: Type.String(),
@@ -59,7 +58,7 @@ export const TokenClaims = Type.Object({
   sub: Type.String({ minLength: 1 }),
   /** The key it stands or falls with. */
   key: Type.Optional(Type.String({ minLength: 1 })),
-  role: Role,
+  role: RoleSchema,
   scopes: Type.Object({ read: Scope, write: Scope }),
   /** A filter as text. */
   rows: Type.String(),

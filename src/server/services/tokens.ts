@@ -2,14 +2,16 @@ import { randomUUID } from 'node:crypto'
 import { decodeProtectedHeader } from 'jose'
 import { LRUCache } from 'lru-cache'
 import { Value } from 'typebox/value'
+import type { Pool } from '../db/pool.js'
 import { DualstoreError, invalid } from '../errors.js'
 import { parseFilter } from '../filter/parse.js'
 import { printFilter } from '../filter/print.js'
 import { type TokenAnswer, TokenClaims, type TokenRequest } from '../schemas/token.js'
 import type { TokenSecret } from '../store/token-secrets.js'
+import { recordAudit } from './audit.js'
 import { type Authenticator, invalidCredential } from './authenticator.js'
 import type { KeyService } from './keys.js'
-import type { Principal } from './principal.js'
+import type { Access, Principal } from './principal.js'
 import { rightsOfToken } from './token-rights.js'
 import { MAX_TOKEN_LIFETIME_MS, type TokenSecrets } from './token-secrets.js'
 
@@ -34,6 +36,7 @@ export interface TokenCodec {
 }
 
 export interface TokenServiceOptions {
+  pool: Pool
   secrets: TokenSecrets
   codec: TokenCodec
   keys: Pick<KeyService, 'ensure'>
@@ -56,6 +59,7 @@ interface Verified {
 
 /** This server's own tokens: short, signed with HS256, with at most the rights of the credential that asked for them. */
 export function createTokenService({
+  pool,
   secrets,
   codec,
   keys,
@@ -87,7 +91,8 @@ export function createTokenService({
      * @throws FORBIDDEN when more is asked for, or when the credential is neither a key nor a token; INVALID_REQUEST,
      * INVALID_FILTER, UNAUTHORIZED when the credential expires this second, STORE_UNAVAILABLE
      */
-    async issue(principal: Principal, wish: TokenRequest = {}): Promise<TokenAnswer> {
+    async issue(access: Access, wish: TokenRequest = {}): Promise<TokenAnswer> {
+      const { principal } = access
       if (principal.kind !== 'key' && principal.kind !== 'token') {
         throw new DualstoreError('FORBIDDEN', 'only a key, or a token, can be changed for a token')
       }
@@ -98,30 +103,33 @@ export function createTokenService({
       const until = principal.expiresAt === undefined ? undefined : Math.floor(principal.expiresAt / 1000)
       const exp = Math.min(iat + Math.floor(seconds), until ?? Number.POSITIVE_INFINITY)
       if (exp <= iat) throw expired()
-      const token = codec.sign(
-        {
-          iss: OWN_ISSUER,
-          aud: OWN_ISSUER,
-          sub: principal.id,
-          ...(principal.keyId !== undefined && { key: principal.keyId }),
-          role,
-          scopes: { read: [...scopes.read], write: [...scopes.write] },
-          rows: readable(JSON.stringify(printFilter(rows))),
-          use,
-          ...(use === 'stream' && until !== undefined && { until }),
-          jti: randomUUID(),
-          iat,
-          exp,
-        },
-        await secrets.signing(),
-      )
-      if (token.length > MAX_TOKEN_LENGTH) {
-        throw invalid(
-          'body',
-          `asks for a token of more than ${MAX_TOKEN_LENGTH} characters: shorten its filter or lists`,
-        )
+      const jti = randomUUID()
+      const claims: TokenClaims = {
+        iss: OWN_ISSUER,
+        aud: OWN_ISSUER,
+        sub: principal.id,
+        ...(principal.keyId !== undefined && { key: principal.keyId }),
+        role,
+        scopes: { read: [...scopes.read], write: [...scopes.write] },
+        rows: readable(JSON.stringify(printFilter(rows))),
+        use,
+        ...(use === 'stream' && until !== undefined && { until }),
+        jti,
+        iat,
+        exp,
       }
-      return { token, expires_at: new Date(exp * 1000).toISOString() }
+      const token = codec.sign(claims, await secrets.signing())
+      if (token.length > MAX_TOKEN_LENGTH) {
+        const message = `asks for a token of more than ${MAX_TOKEN_LENGTH} characters: shorten its filter or lists`
+        throw invalid('body', message)
+      }
+      const expires_at = new Date(exp * 1000).toISOString()
+      await recordAudit(pool, access, {
+        action: 'token.create',
+        target: null,
+        details: { jti, use, expires_at },
+      })
+      return { token, expires_at }
     },
 
     authenticator: authenticatorOf('api'),

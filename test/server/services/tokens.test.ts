@@ -5,19 +5,24 @@ import { loadConfig } from '../../../src/server/config/index.js'
 import { everything } from '../../../src/server/filter/ast.js'
 import { matches } from '../../../src/server/filter/matches.js'
 import { parseFilter } from '../../../src/server/filter/parse.js'
-import { registerTokens } from '../../../src/server/plugins/tokens.js'
+import { registerTokenCodec } from '../../../src/server/plugins/token-codec.js'
 import type { TokenRequest } from '../../../src/server/schemas/token.js'
 import { covers, type Principal, unrestricted } from '../../../src/server/services/principal.js'
 import { createTokenSecrets } from '../../../src/server/services/token-secrets.js'
+import { createTokenService } from '../../../src/server/services/tokens.js'
 import { testDatabase } from '../../support/database.js'
 
 const { pool } = await testDatabase()
 const { config } = loadConfig({ env: {} })
 const secrets = createTokenSecrets({ pool, rotationMs: 86_400_000, clockSkewMs: config.tokenClockSkewMs })
 const revoked = new Set<string>()
-const tokens = await registerTokens(Fastify(), config, {
+const tokens = createTokenService({
+  pool,
   secrets,
+  codec: await registerTokenCodec(Fastify(), { clockSkewMs: config.tokenClockSkewMs }),
   keys: { ensure: async (keyId) => !revoked.has(keyId) },
+  lifetimeMs: config.tokenLifetimeMs,
+  clockSkewMs: config.tokenClockSkewMs,
 })
 
 const key: Principal = {
@@ -29,13 +34,15 @@ const key: Principal = {
   keyId: 'abc',
   expiresAt: undefined,
 }
+const issue = (principal: Principal, wish?: TokenRequest) =>
+  tokens.issue({ principal, address: '10.0.0.1' }, wish)
 const api = (token: string) => tokens.authenticator.authenticate(token, 'read')
 const streams = (token: string) => tokens.streamAuthenticator.authenticate(token, 'read')
 
 /** More than a token has room for. */
 const manyValues = Array.from({ length: 1000 }, (_, index) => `value-${index}`)
 const issued = async (wish: TokenRequest = {}, principal = key) => {
-  const { token } = await tokens.issue(principal, wish)
+  const { token } = await issue(principal, wish)
   return (wish.for === 'stream' ? streams : api)(token)
 }
 
@@ -44,7 +51,7 @@ beforeEach(() => revoked.clear())
 describe('a token', () => {
   test('has the rights of its key, and is short', async () => {
     const before = Math.floor(Date.now() / 1000)
-    const { token, expires_at } = await tokens.issue(key)
+    const { token, expires_at } = await issue(key)
     const { exp = 0, iat = 0, jti, sub } = decodeJwt(token)
     expect(decodeProtectedHeader(token)).toMatchObject({ alg: 'HS256', kid: expect.any(String) })
     expect([exp - iat, sub, typeof jti]).toEqual([900, 'key:abc', 'string'])
@@ -102,11 +109,11 @@ describe('a token', () => {
     [{ for: 'stream', collection: 'notes', read: ['notes'] }, 'INVALID_REQUEST', 'body.read'],
     [{ for: 'stream', collection: 'notes', expires_in: 301 }, 'INVALID_REQUEST', 'body.expires_in'],
   ])('%j is refused with %s, naming %s', async (wish, code, field) => {
-    await expect(tokens.issue(key, wish)).rejects.toMatchObject({ code, details: [{ field }] })
+    await expect(issue(key, wish)).rejects.toMatchObject({ code, details: [{ field }] })
   })
 
   test.each(['everyone', 'legacy', 'local'] as const)('is not made for %s', async (kind) => {
-    await expect(tokens.issue(unrestricted(kind))).rejects.toMatchObject({ code: 'FORBIDDEN' })
+    await expect(issue(unrestricted(kind))).rejects.toMatchObject({ code: 'FORBIDDEN' })
   })
 
   test('lives no longer than its key, and a token made of it no longer than it', async () => {
@@ -116,22 +123,22 @@ describe('a token', () => {
     const second = await issued({ expires_in: 3600 }, first)
     expect(second.expiresAt).toBe(first.expiresAt)
     // The clocks may be apart, but that prolongs nothing.
-    await expect(tokens.issue({ ...first, expiresAt: Date.now() - 1000 })).rejects.toMatchObject({
+    await expect(issue({ ...first, expiresAt: Date.now() - 1000 })).rejects.toMatchObject({
       code: 'UNAUTHORIZED',
     })
   })
 
   test('of a token has no more than that one, and falls with the key', async () => {
     const first = await issued({ read: ['notes'], write: [], role: 'reader' })
-    await expect(tokens.issue(first, { read: ['team_a'] })).rejects.toMatchObject({ code: 'FORBIDDEN' })
-    await expect(tokens.issue(first, { role: 'writer' })).rejects.toMatchObject({ code: 'FORBIDDEN' })
-    const second = await tokens.issue(first)
+    await expect(issue(first, { read: ['team_a'] })).rejects.toMatchObject({ code: 'FORBIDDEN' })
+    await expect(issue(first, { role: 'writer' })).rejects.toMatchObject({ code: 'FORBIDDEN' })
+    const second = await issue(first)
     revoked.add('abc')
     await expect(api(second.token)).rejects.toMatchObject({ code: 'UNAUTHORIZED' })
   })
 
   test('falls with its key and with its secret, also when it was just used', async () => {
-    const { token } = await tokens.issue(key)
+    const { token } = await issue(key)
     const principal = await api(token)
     expect(await api(token)).toBe(principal)
     revoked.add('abc')
@@ -148,7 +155,7 @@ describe('a token', () => {
 
 describe('a token for a stream', () => {
   test('reads one collection, for a minute', async () => {
-    const { token, expires_at } = await tokens.issue(key, { for: 'stream', collection: 'team_a' })
+    const { token, expires_at } = await issue(key, { for: 'stream', collection: 'team_a' })
     expect(Date.parse(expires_at) - Date.now()).toBeLessThanOrEqual(60_000)
     const principal = await streams(token)
     expect(principal).toMatchObject({ role: 'reader', scopes: { read: ['team_a'], write: [] }, keyId: 'abc' })
@@ -163,9 +170,9 @@ describe('a token for a stream', () => {
   })
 
   test('is taken for nothing else, and no other token for a stream', async () => {
-    const stream = await tokens.issue(key, { for: 'stream', collection: 'team_a' })
+    const stream = await issue(key, { for: 'stream', collection: 'team_a' })
     await expect(api(stream.token)).rejects.toMatchObject({ code: 'UNAUTHORIZED' })
-    const other = await tokens.issue({ ...key, rows: everything })
+    const other = await issue({ ...key, rows: everything })
     await expect(streams(other.token)).rejects.toMatchObject({ code: 'UNAUTHORIZED' })
   })
 })
