@@ -95,7 +95,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(collectionRoutes, { prefix: apiPrefix, collections })
   await app.register(tokenRoutes, { prefix: apiPrefix, tokens })
   await app.register(keyRoutes, { prefix: apiPrefix, keys, audit })
-  await app.register(bulkRoutes, { prefix: apiPrefix, documents, listing, transfer })
+  await app.register(bulkRoutes, { prefix: apiPrefix, documents, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })
   await app.register(streamingRoutes, { prefix: apiPrefix, streams, enabled: config.sseEnabled })
   await app.register(documentRoutes, { prefix: apiPrefix, documents, listing })

@@ -30,12 +30,14 @@ import { createKeyCache } from './services/key-cache.js'
 import { createKeyUsage } from './services/key-usage.js'
 import { createKeyService, type KeyService } from './services/keys.js'
 import { createListingService, type ListingService } from './services/listing.js'
+import { unrestricted } from './services/principal.js'
 import { createRegistry } from './services/registry.js'
 import { createStatusService, type StatusService } from './services/status.js'
 import { createStreamService, type StreamService } from './services/streams.js'
 import { createTokenSecrets } from './services/token-secrets.js'
 import { createTokenService, type TokenCodec, type TokenService } from './services/tokens.js'
 import { createTransferService, type TransferService } from './services/transfer.js'
+import { createWriter } from './services/writer.js'
 import { forgetIdempotencyKeys, writeDocuments } from './store/documents.js'
 
 /** Everything opened and wired: what the HTTP routes and the CLI work with. */
@@ -95,6 +97,15 @@ export async function openContext(
     const registry = createRegistry(pool)
     await registry.refresh()
 
+    const keyCache = createKeyCache({ pool })
+    const keyUsage = createKeyUsage(pool)
+    const keys = createKeyService({ pool, cache: keyCache, usage: keyUsage })
+    const tokenSecrets = createTokenSecrets({
+      pool,
+      rotationMs: config.tokenRotationMs,
+      clockSkewMs: config.tokenClockSkewMs,
+    })
+
     const mirror = config.dualWriteEnabled ? await openMirror(config, log) : undefined
     if (mirror !== undefined) closers.add(() => mirror.close())
     const progress = mirror && createProgress()
@@ -104,6 +115,7 @@ export async function openContext(
       refuse: refusedRow,
     })
     closers.add(() => gatherer.drain())
+    const writer = createWriter({ pool, gatherer })
     const consistency = createConsistency({
       pool,
       epoch,
@@ -129,20 +141,14 @@ export async function openContext(
       heartbeatMs: config.sseHeartbeatInterval,
       maxClients: config.streamMaxConnections,
       maxClientsPerOwner: config.streamMaxConnectionsPerAddress,
+      isValid: ({ keyId }) => keyId === undefined || keys.isActive(keyId),
+      onAccessChange: keys.onChange,
     })
     closers.add(() => streams.close())
-    const keyCache = createKeyCache({ pool })
-    const keyUsage = createKeyUsage(pool)
-    const keys = createKeyService({ pool, cache: keyCache, usage: keyUsage })
-    const tokenSecrets = createTokenSecrets({
-      pool,
-      rotationMs: config.tokenRotationMs,
-      clockSkewMs: config.tokenClockSkewMs,
-    })
     log.debug({ epoch, position }, 'context is open')
     const instance = `${process.pid}-${randomUUID()}`
-    const documents = createDocumentService({ pool, registry, gatherer, hints, consistency, mirror })
-    const transfer = createTransferService({ pool, registry, gatherer, hints })
+    const documents = createDocumentService({ pool, registry, writer, hints, consistency, mirror })
+    const transfer = createTransferService({ pool, registry, listing, writer, hints })
 
     return {
       config,
@@ -335,7 +341,9 @@ async function ingestOpencode(
     password: config.opencodeServerPassword,
     directory: config.ingestOpencodeDirectory,
   })
-  await ingestInBackground({ provider, sink: createServiceSink(services), log }, signal)
+  const principal = { ...unrestricted('local'), id: 'ingest:opencode' }
+  const sink = createServiceSink(services, { principal, address: undefined })
+  await ingestInBackground({ provider, sink, log }, signal)
 }
 
 function keepHouse(pool: Pool, idempotencyTtlMs: number, log: Log): () => void {
