@@ -9,8 +9,10 @@ import { answerClientError } from './plugins/client-errors.js'
 import { registerErrors, sendError } from './plugins/errors.js'
 import { registerOpenApi } from './plugins/openapi.js'
 import { registerParsing } from './plugins/parsing.js'
+import { registerQueryTokens } from './plugins/query-token.js'
 import { guardRoutes } from './plugins/rights.js'
 import { registerSecurity } from './plugins/security.js'
+import { registerTokenCodec } from './plugins/token-codec.js'
 import { bulkRoutes } from './routes/bulk.js'
 import { collectionRoutes } from './routes/collections.js'
 import { documentAuditRoutes } from './routes/document-audit.js'
@@ -20,6 +22,7 @@ import { importRoutes } from './routes/import.js'
 import { indexRoutes } from './routes/index.js'
 import { keyRoutes } from './routes/keys.js'
 import { streamingRoutes } from './routes/streaming.js'
+import { tokenRoutes } from './routes/tokens.js'
 import { createLegacyAuthenticator } from './services/legacy-token.js'
 
 /** An id of 512 bytes, every one of them percent-encoded. */
@@ -27,7 +30,8 @@ const MAX_PARAM_LENGTH = 512 * 3
 
 /** Builds the HTTP application on an open context. Nothing listens and nothing is started. */
 export async function buildApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
-  const { config, documents, listing, collections, transfer, streams, status, keys, audit, documentAudit } = context
+  const { config, documents, listing, collections, transfer, streams, status, keys, audit, documentAudit } =
+    context
   const development = config.nodeEnv === 'development'
   const app = Fastify({
     loggerInstance: logger,
@@ -70,13 +74,18 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     request.log[level]({ req: request, res: reply, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
   })
   await registerSecurity(app, config)
+  const tokens = context.tokensWith(await registerTokenCodec(app, { clockSkewMs: config.tokenClockSkewMs }))
   const legacyToken = config.authBearerToken
+  registerQueryTokens(app)
   registerAuth(app, {
     enabled: authIsOn(config),
     authenticators: [
       ...(legacyToken === undefined ? [] : [createLegacyAuthenticator(legacyToken)]),
       keys.authenticator,
+      tokens.authenticator,
+      ...(context.issuer === undefined ? [] : [context.issuer]),
     ],
+    queryAuthenticator: tokens.streamAuthenticator,
     legacyAnswers: legacyToken !== undefined,
   })
   await registerOpenApi(app, config, collections)
@@ -86,6 +95,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(indexRoutes, { apiPrefix, version, listing, debugAllowed })
   await app.register(healthRoutes, { status, version })
   await app.register(collectionRoutes, { prefix: apiPrefix, collections })
+  await app.register(tokenRoutes, { prefix: apiPrefix, tokens })
   await app.register(keyRoutes, { prefix: apiPrefix, keys, audit })
   await app.register(bulkRoutes, { prefix: apiPrefix, documents, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })

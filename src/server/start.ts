@@ -4,6 +4,7 @@ import pino, { type Logger } from 'pino'
 import { buildApp } from './app.js'
 import { authIsOn, type Config, type LoadedConfig, requireSafeConfig } from './config/index.js'
 import { type Context, openContext } from './context.js'
+import { loggedRequest } from './plugins/logged-request.js'
 import { withoutSecrets } from './services/key-format.js'
 
 /** A server that listens. */
@@ -20,6 +21,7 @@ export function createLogger(config: Config): Logger {
   return pino({
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],
+    serializers: { req: loggedRequest },
     // A key in a place where nobody expects one, such as a path.
     hooks: { streamWrite: withoutSecrets },
     ...(config.nodeEnv === 'development' && { transport: { target: 'pino-pretty' } }),

@@ -3,6 +3,7 @@ import { DualstoreError } from '../errors.js'
 import { type Authenticator, invalidCredential, missingCredential } from '../services/authenticator.js'
 import { type Access, type Principal, unrestricted } from '../services/principal.js'
 import { type Right, requireRight, useOf } from '../services/rights.js'
+import { queryTokenOf } from './query-token.js'
 import { UNKNOWN_ROUTE } from './rights.js'
 
 declare module 'fastify' {
@@ -17,6 +18,8 @@ export interface AuthOptions {
   enabled: boolean
   /** The kinds of credentials, in this order. */
   authenticators: readonly Authenticator[]
+  /** For what the query holds, on the routes that take a token there. */
+  queryAuthenticator: Authenticator
   /** Answer 401 with the legacy server's body instead of the usual one. */
   legacyAnswers: boolean
 }
@@ -37,12 +40,12 @@ export function registerAuth(app: FastifyInstance, options: AuthOptions): void {
     })
     return
   }
-  const { authenticators, legacyAnswers } = options
+  const { legacyAnswers } = options
   app.addHook('onRequest', async (request, reply) => {
     const right = request.is404 ? NO_ROUTE : (request.routeOptions.config.right ?? UNKNOWN_ROUTE)
     let principal: Principal
     try {
-      principal = right === 'public' ? nobody : await authenticate(request, right, authenticators)
+      principal = right === 'public' ? nobody : await authenticate(request, right, options)
     } catch (error) {
       if (!(error instanceof DualstoreError) || error.code !== 'UNAUTHORIZED') throw error
       reply.header('www-authenticate', 'Bearer')
@@ -57,8 +60,10 @@ export function registerAuth(app: FastifyInstance, options: AuthOptions): void {
 async function authenticate(
   request: FastifyRequest,
   right: Right,
-  authenticators: readonly Authenticator[],
+  { authenticators, queryAuthenticator }: AuthOptions,
 ): Promise<Principal> {
+  const queryToken = queryTokenOf(request)
+  if (queryToken !== undefined) return queryAuthenticator.authenticate(queryToken, useOf(right))
   const text = credentialOf(request)
   const authenticator = authenticators.find((candidate) => candidate.accepts(text))
   if (authenticator === undefined) throw invalidCredential()

@@ -33,6 +33,7 @@ export const streamingRoutes: FastifyPluginAsyncTypebox<StreamingRoutesOptions> 
     '/stream/:collection',
     {
       exposeHeadRoute: false,
+      config: { queryToken: true },
       schema: {
         tags,
         operationId: 'streamCollection',
@@ -51,6 +52,7 @@ export const streamingRoutes: FastifyPluginAsyncTypebox<StreamingRoutesOptions> 
     '/stream',
     {
       exposeHeadRoute: false,
+      config: { queryToken: true },
       schema: {
         tags,
         operationId: 'stream',
