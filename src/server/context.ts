@@ -73,7 +73,7 @@ export async function openContext(
 
     const hints = createHints(pool)
     closers.add(hints.stop)
-    const registry = createRegistry(pool)
+    const registry = createRegistry(pool, log)
     await registry.refresh()
 
     const mirror = config.dualWriteEnabled ? await openMirror(config, log) : undefined
