@@ -96,7 +96,7 @@ export async function openContext(
 
     const hints = createHints(pool)
     closers.add(hints.stop)
-    const registry = createRegistry(pool)
+    const registry = createRegistry(pool, log)
     await registry.refresh()
 
     const keyCache = createKeyCache({ pool })
