@@ -3,11 +3,16 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import type { Context } from './context.js'
 import { DualstoreError } from './errors.js'
+import { trustedProxies } from './plugins/address.js'
 import { authIsOn, registerAuth } from './plugins/auth.js'
+import { registerBodyTimeouts } from './plugins/body-timeouts.js'
 import { answerClientError } from './plugins/client-errors.js'
+import { httpOptions, registerConnections } from './plugins/connections.js'
 import { registerErrors, sendError } from './plugins/errors.js'
 import { registerOpenApi } from './plugins/openapi.js'
 import { registerParsing } from './plugins/parsing.js'
+import { registerPressure } from './plugins/pressure.js'
+import { registerRateLimits } from './plugins/rate-limits.js'
 import { registerSecurity } from './plugins/security.js'
 import { bulkRoutes } from './routes/bulk.js'
 import { collectionRoutes } from './routes/collections.js'
@@ -34,7 +39,8 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     keepAliveTimeout: config.keepAliveTimeoutMs,
     // Answered below, in the same form as every other error.
     return503OnClosing: false,
-    trustProxy: config.trustProxy,
+    trustProxy: trustedProxies(config.trustProxy),
+    http: httpOptions(config),
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     // A client's own id is taken when it is harmless in a log line.
     genReqId: (request) => {
@@ -45,8 +51,10 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   }).withTypeProvider<TypeBoxTypeProvider>()
 
   registerErrors(app, { development })
-  registerParsing(app, config)
+  registerParsing(app)
+  registerBodyTimeouts(app, config)
   app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id))
+  registerConnections(app, config)
   app.addHook('onRequest', async (request) => {
     if (!status.closing() || request.url.startsWith('/health')) return
     throw new DualstoreError(
@@ -65,7 +73,9 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     request.log[level]({ req: request, res: reply, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
   })
   await registerSecurity(app, config)
+  await registerPressure(app, config)
   registerAuth(app, config)
+  await registerRateLimits(app, config)
   await registerOpenApi(app, config, collections)
 
   const { apiPrefix, apiVersion: version } = config
