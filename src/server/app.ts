@@ -4,12 +4,17 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import { authIsOn, isLoopback } from './config/index.js'
 import type { Context } from './context.js'
 import { DualstoreError } from './errors.js'
+import { trustedProxies } from './plugins/address.js'
 import { registerAuth } from './plugins/auth.js'
+import { registerBodyTimeouts } from './plugins/body-timeouts.js'
 import { answerClientError } from './plugins/client-errors.js'
+import { httpOptions, registerConnections } from './plugins/connections.js'
 import { registerErrors, sendError } from './plugins/errors.js'
 import { registerOpenApi } from './plugins/openapi.js'
 import { registerParsing } from './plugins/parsing.js'
+import { registerPressure } from './plugins/pressure.js'
 import { registerQueryTokens } from './plugins/query-token.js'
+import { registerRateLimits } from './plugins/rate-limits.js'
 import { guardRoutes } from './plugins/rights.js'
 import { registerSecurity } from './plugins/security.js'
 import { registerTokenCodec } from './plugins/token-codec.js'
@@ -42,7 +47,8 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     keepAliveTimeout: config.keepAliveTimeoutMs,
     // Answered below, in the same form as every other error.
     return503OnClosing: false,
-    trustProxy: config.trustProxy,
+    trustProxy: trustedProxies(config.trustProxy),
+    http: httpOptions(config),
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     // A client's own id is taken when it is harmless in a log line.
     genReqId: (request) => {
@@ -54,8 +60,10 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
 
   const allRoutesAreThere = guardRoutes(app, config.openapiPath)
   registerErrors(app, { development })
-  registerParsing(app, config)
+  registerParsing(app)
+  registerBodyTimeouts(app, config)
   app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id))
+  registerConnections(app, config)
   app.addHook('onRequest', async (request) => {
     if (!status.closing() || request.url.startsWith('/health')) return
     throw new DualstoreError(
@@ -74,6 +82,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     request.log[level]({ req: request, res: reply, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
   })
   await registerSecurity(app, config)
+  await registerPressure(app, config)
   const tokens = context.tokensWith(await registerTokenCodec(app, { clockSkewMs: config.tokenClockSkewMs }))
   const legacyToken = config.authBearerToken
   registerQueryTokens(app)
@@ -88,6 +97,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     queryAuthenticator: tokens.streamAuthenticator,
     legacyAnswers: legacyToken !== undefined,
   })
+  await registerRateLimits(app, config)
   await registerOpenApi(app, config, collections)
 
   const { apiPrefix, apiVersion: version } = config

@@ -16,6 +16,7 @@ export const catalogue = {
   FORBIDDEN: { status: 403, error: 'Forbidden' },
   NOT_FOUND: { status: 404, error: 'Not found' },
   COLLECTION_NOT_FOUND: { status: 404, error: 'Collection not found' },
+  REQUEST_TIMEOUT: { status: 408, error: 'Request timeout' },
   ALREADY_EXISTS: { status: 409, error: 'Already exists' },
   CONFLICT: { status: 409, error: 'Conflict' },
   SCHEMA_MISFIT: { status: 409, error: 'Stored documents do not fit' },

@@ -3,7 +3,10 @@ import type { CodeOptions } from 'ajv'
 import type * as re2 from 're2js'
 
 type RegExpEngine = NonNullable<CodeOptions['regExp']>
-type Compiled = { test(text: string): boolean }
+interface Compiled {
+  test(text: string): boolean
+  toString(): string
+}
 
 /** A pattern of a JSON Schema that cannot be tried in time linear in the text. */
 export class UnsafePattern extends Error {
