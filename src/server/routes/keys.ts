@@ -7,11 +7,10 @@ import {
   KeyInput,
   KeyParams,
   NewKeyAnswer,
-  OVERLAP_SECONDS,
-  PRUNE_SECONDS,
   PruneInput,
   RotateInput,
 } from '../schemas/key.js'
+import { OVERLAP_SECONDS, PRUNE_SECONDS } from '../schemas/key-defaults.js'
 import { success } from '../schemas/wire.js'
 import type { AuditService } from '../services/audit.js'
 import type { KeyService } from '../services/keys.js'

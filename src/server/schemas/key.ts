@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox'
+import { OVERLAP_SECONDS, PRUNE_SECONDS } from './key-defaults.js'
 
 /** What a caller may do at all, from least to most; each may do what those before it may. */
 export const roles = ['reader', 'writer', 'admin'] as const
@@ -79,11 +80,6 @@ export const NewKeyAnswer = Type.Object({
 export type NewKeyAnswer = Static<typeof NewKeyAnswer>
 
 const DAY_SECONDS = 86_400
-/** How long the present secret stays good beside a new one, unless told. */
-export const OVERLAP_SECONDS = 3600
-/** How long ago a key must have ended to be pruned, unless told. */
-export const PRUNE_SECONDS = 30 * DAY_SECONDS
-
 // Both may be left out, which reaches the validator as null.
 export const RotateInput = Type.Union([
   Type.Object(

@@ -2,7 +2,7 @@ import type { Pool, Queryable } from '../db/pool.js'
 import { DualstoreError, invalid } from '../errors.js'
 import type { AuditEntryAnswer, AuditListQuery } from '../schemas/key.js'
 import { type AuditEntry, appendAudit, readAudit } from '../store/audit.js'
-import { type Access, covers } from './principal.js'
+import { type Access, covers, isRestricted } from './principal.js'
 import { parseTime } from './time.js'
 
 /** One page of the audit, the newest entry first. */
@@ -30,8 +30,7 @@ export function createAuditService(pool: Pool) {
      * @throws INVALID_REQUEST; FORBIDDEN to whom some collections are closed, because the audit names them all
      */
     async list({ principal }: Access, query: AuditListQuery): Promise<AuditPage> {
-      const unbound = principal.rows.op === 'and' && principal.rows.of.length === 0
-      if (!covers(principal, 'read', '*') || !unbound) {
+      if (!covers(principal, 'read', '*') || isRestricted(principal)) {
         throw new DualstoreError(
           'FORBIDDEN',
           'the audit needs a key with the read scope "*" and without rows',

@@ -87,7 +87,11 @@ export function createKeyCache(options: KeyCacheOptions): KeyCache {
     },
     async confirm(use) {
       if (performance.now() - confirmedAt < freshMs) return
-      if (away && mayUseStale(use)) return
+      if (away && mayUseStale(use)) {
+        // Whether it is back is looked at, but not waited for.
+        void check().catch(() => {})
+        return
+      }
       try {
         await check()
       } catch (error) {

@@ -46,6 +46,11 @@ export function hasRole(principal: Principal, needed: Role): boolean {
   return roles.indexOf(principal.role) >= roles.indexOf(needed)
 }
 
+/** True when there are documents that it must not see. */
+export function isRestricted({ rows }: Pick<Principal, 'rows'>): boolean {
+  return rows.op !== 'and' || rows.of.length > 0
+}
+
 /** True when the scopes cover a collection: an admin's too, because scopes only ever narrow. */
 export function covers(principal: Principal, action: keyof CollectionScopes, collection: string): boolean {
   return principal.scopes[action].some((pattern) => matchesPattern(pattern, collection))
