@@ -15,6 +15,7 @@ import { registerSecurity } from './plugins/security.js'
 import { registerTokenCodec } from './plugins/token-codec.js'
 import { bulkRoutes } from './routes/bulk.js'
 import { collectionRoutes } from './routes/collections.js'
+import { documentAuditRoutes } from './routes/document-audit.js'
 import { documentRoutes } from './routes/documents.js'
 import { healthRoutes } from './routes/health.js'
 import { importRoutes } from './routes/import.js'
@@ -29,7 +30,8 @@ const MAX_PARAM_LENGTH = 512 * 3
 
 /** Builds the HTTP application on an open context. Nothing listens and nothing is started. */
 export async function buildApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
-  const { config, documents, listing, collections, transfer, streams, status, keys, audit } = context
+  const { config, documents, documentAudit, listing, collections, transfer, streams, status } = context
+  const { keys, audit } = context
   const development = config.nodeEnv === 'development'
   const app = Fastify({
     loggerInstance: logger,
@@ -98,6 +100,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(bulkRoutes, { prefix: apiPrefix, documents, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })
   await app.register(streamingRoutes, { prefix: apiPrefix, streams, enabled: config.sseEnabled })
+  await app.register(documentAuditRoutes, { prefix: apiPrefix, documentAudit })
   await app.register(documentRoutes, { prefix: apiPrefix, documents, listing })
   allRoutesAreThere()
   app.addHook('onClose', () => context.close())

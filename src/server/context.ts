@@ -22,6 +22,7 @@ import { type AuditService, createAuditService } from './services/audit.js'
 import type { Authenticator } from './services/authenticator.js'
 import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
 import { createConsistency } from './services/consistency.js'
+import { createDocumentAuditService, type DocumentAuditService } from './services/document-audit.js'
 import { createDocumentService, type DocumentService } from './services/documents.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
 import { createIssuer } from './services/issuer.js'
@@ -49,6 +50,7 @@ export interface Context {
   collections: CollectionService
   transfer: TransferService
   streams: StreamService
+  documentAudit: DocumentAuditService
   status: StatusService
   keys: KeyService
   audit: AuditService
@@ -159,6 +161,7 @@ export async function openContext(
       collections: createCollectionService({ pool, registry, hints }),
       transfer,
       streams,
+      documentAudit: createDocumentAuditService({ pool, epoch }),
       status: createStatusService({ pool, registry, mirror, progress }),
       keys,
       audit: createAuditService(pool),

@@ -2,7 +2,8 @@ import { createHmac } from 'node:crypto'
 import { decodeJwt, decodeProtectedHeader, UnsecuredJWT } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { bodies, call, expectError } from '../support/http.js'
-import { bearer, type Forgery, forgerOf, serverWithKeys, tokenOf } from '../support/tokens.js'
+import { bearer } from '../support/keys.js'
+import { type Forgery, forgerOf, serverWithKeys, tokenOf } from '../support/tokens.js'
 
 const TASKS = '/api/v1/agent_tasks'
 const { app, pool, makeKey } = await serverWithKeys()

@@ -5,8 +5,9 @@ import { createApp, createLogger } from '../../src/server/start.js'
 import { testDatabase } from '../support/database.js'
 import { ofType, openStream, type TestStream } from '../support/event-stream.js'
 import { bodies, call, withQuery } from '../support/http.js'
+import { bearer } from '../support/keys.js'
 import { atEndOfFile } from '../support/leaks.js'
-import { bearer, serverWithKeys, tokenOf } from '../support/tokens.js'
+import { serverWithKeys, tokenOf } from '../support/tokens.js'
 
 const { app, makeKey, revoke } = await serverWithKeys({ tokenClockSkewMs: 0, sseHeartbeatInterval: 100 })
 const admin = await makeKey()

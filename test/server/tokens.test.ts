@@ -1,8 +1,9 @@
 import { decodeJwt, decodeProtectedHeader } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { bodies, call, expectError, withQuery } from '../support/http.js'
+import { bearer } from '../support/keys.js'
 import { testServer } from '../support/server.js'
-import { askToken, bearer, forgerOf, serverWithKeys, tokenOf } from '../support/tokens.js'
+import { askToken, forgerOf, serverWithKeys, tokenOf } from '../support/tokens.js'
 
 const TASKS = '/api/v1/agent_tasks'
 const { app, pool, another, makeKey, revoke } = await serverWithKeys()

@@ -9,15 +9,14 @@ import { createKeyUsage } from '../../src/server/services/key-usage.js'
 import { createKeyService } from '../../src/server/services/keys.js'
 import { localAccess } from '../../src/server/services/principal.js'
 import { testDatabase } from './database.js'
-import { type Answer, call } from './http.js'
+import type { Answer } from './http.js'
+import { callAs, withAuth } from './keys.js'
 import { testServer } from './server.js'
-
-export const bearer = (text: string) => ({ authorization: `Bearer ${text}` })
 
 /** A server that asks for keys, and where they are made and revoked: by an instance of their own. */
 export async function serverWithKeys(options: ServerOptions = {}) {
   const { url: databaseUrl, pool } = await testDatabase()
-  const settings: ServerOptions = { authEnabled: true, databaseUrl, ...options }
+  const settings: ServerOptions = { ...withAuth, databaseUrl, ...options }
   const keys = createKeyService({ pool, cache: createKeyCache({ pool }), usage: createKeyUsage(pool) })
   return {
     app: await testServer('embedded', settings),
@@ -32,7 +31,7 @@ export async function serverWithKeys(options: ServerOptions = {}) {
 
 /** Asks for a token with a key, or another token. */
 export function askToken(app: FastifyInstance, credential: string, body?: unknown): Promise<Answer> {
-  return call(app, 'POST', '/api/v1/auth/token', { headers: bearer(credential), body })
+  return callAs(app, credential, 'POST', '/api/v1/auth/token', { body })
 }
 
 /** The token itself; fails the test when there is none. */

@@ -28,7 +28,7 @@ import { checkDefinition, completeDefinition } from './definitions.js'
 import { findMisfits } from './misfits.js'
 import { type Access, covers, isRestricted, type Principal } from './principal.js'
 import type { Registry } from './registry.js'
-import { requireScope } from './rights.js'
+import { requireScope } from './rows.js'
 
 /** A collection as it is told to clients. */
 export type CollectionAnswer = CollectionDefinition & {

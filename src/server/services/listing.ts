@@ -3,7 +3,6 @@ import { DualstoreError, invalid } from '../errors.js'
 import { both, everything, type Filter } from '../filter/ast.js'
 import { decodeCursor, encodeCursor, fingerprint, parseSort } from '../filter/cursor.js'
 import { parseFilter } from '../filter/parse.js'
-import { isStorable } from '../filter/path.js'
 import type { LegacyDocument, Mirror } from '../mirror/contract.js'
 import type { ListQuery, Pagination, SelectionQuery } from '../schemas/wire.js'
 import {
@@ -21,6 +20,7 @@ import type { Access } from './principal.js'
 import { parseProjection, project } from './projection.js'
 import type { Registry } from './registry.js'
 import { isRestricted, narrowed, requireScope } from './rows.js'
+import { requireStorable } from './storable.js'
 import { parseTime } from './time.js'
 
 /** One page of a list. */
@@ -139,10 +139,6 @@ function filterOf(query: SelectionQuery): Filter {
     })
   }
   return filter
-}
-
-function requireStorable(text: string, field: string): void {
-  if (!isStorable(text)) throw invalid(field, 'must not contain NUL characters and unpaired surrogates')
 }
 
 /** A time as items have it, so that comparing the texts compares the times. */

@@ -54,6 +54,7 @@ export const rights = {
   revokeKey: manages,
   pruneKeys: manages,
   listAudit: manages,
+  auditDocuments: manages,
 
   createToken: read,
 } as const satisfies Record<string, Right>

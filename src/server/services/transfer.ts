@@ -220,5 +220,7 @@ function count(
   if (written.outcome === 'created') report.created++
   else if (written.outcome === 'replaced') report.replaced++
   else if (onConflict === 'skip') report.skipped++
+  // One outside of the caller's rows is not replaced.
+  else if (onConflict === 'replace') fail({ field: 'item.id', message: 'is taken' })
   else fail({ field: 'item.id', message: 'is taken; on_conflict=skip or on_conflict=replace say what to do' })
 }

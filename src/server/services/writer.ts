@@ -60,29 +60,32 @@ export function createWriter({ pool, gatherer }: { pool: Pool; gatherer: Gathere
     return results
   }
 
-  const writeAll: Writer['writeAll'] = async ({ principal, address }, writes) => {
-    for (const write of writes) sign(write, { principal, address })
-    if (!isRestricted(principal)) return gatherer.writeAll(writes)
-    return writeInside(principal, writes).catch((error: unknown) => writes.map(() => refused(error)))
-  }
-
   return {
-    writeAll,
     async write(access, write) {
-      if (!isRestricted(access.principal)) return gatherer.write(sign(write, access))
-      const [result] = await turns.take(`${write.collection}\u0000${write.id}`, () =>
-        writeAll(access, [write]),
-      )
+      sign(write, access)
+      if (!isRestricted(access.principal)) return gatherer.write(write)
+      const key = `${write.collection}\u0000${write.id}`
+      const [result] = await turns.take(key, () => writeInside(access.principal, [write]))
       if (result?.status === 'fulfilled') return result.value
       throw result?.reason
+    },
+
+    async writeAll(access, writes) {
+      const { principal } = access
+      for (const write of writes) sign(write, access)
+      if (!isRestricted(principal)) return gatherer.writeAll(writes)
+      // One after the other: two lines of an import may be of one document.
+      const key = `${writes[0]?.collection}\u0000\u0000${principal.id}`
+      return turns
+        .take(key, () => writeInside(principal, writes))
+        .catch((error: unknown) => writes.map(() => refused(error)))
     },
   }
 }
 
-function sign(write: Write, { principal, address }: Access): Write {
+function sign(write: Write, { principal, address }: Access): void {
   write.author = principal.id
   write.address = address
-  return write
 }
 
 type Decision = { send: Write } | { result: PromiseSettledResult<Written> }
