@@ -35,8 +35,8 @@ const MAX_PARAM_LENGTH = 512 * 3
 
 /** Builds the HTTP application on an open context. Nothing listens and nothing is started. */
 export async function buildApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
-  const { config, documents, listing, collections, transfer, streams, status, keys, audit, documentAudit } =
-    context
+  const { config, documents, documentAudit, listing, collections, transfer, streams, status } = context
+  const { keys, audit } = context
   const development = config.nodeEnv === 'development'
   const app = Fastify({
     loggerInstance: logger,

@@ -1,6 +1,6 @@
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
-import pino, { type Logger } from 'pino'
+import pino, { type DestinationStream, type Logger, type LoggerOptions } from 'pino'
 import { buildApp } from './app.js'
 import { authIsOn, type Config, type LoadedConfig, requireSafeConfig } from './config/index.js'
 import { type Context, openContext } from './context.js'
@@ -17,15 +17,18 @@ export interface RunningServer {
 }
 
 /** Logs as JSON lines; for people in development. Secrets never reach a line: none is ever handed to the logger. */
-export function createLogger(config: Config): Logger {
-  return pino({
+export function createLogger(config: Config, destination?: DestinationStream): Logger {
+  const options: LoggerOptions = {
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],
     serializers: { req: loggedRequest },
     // A key in a place where nobody expects one, such as a path.
     hooks: { streamWrite: withoutSecrets },
-    ...(config.nodeEnv === 'development' && { transport: { target: 'pino-pretty' } }),
-  })
+  }
+  if (destination !== undefined) return pino(options, destination)
+  return pino(
+    config.nodeEnv === 'development' ? { ...options, transport: { target: 'pino-pretty' } } : options,
+  )
 }
 
 /** Whether anybody may call this server is said at every start. */

@@ -36,7 +36,7 @@ export function seesText(principal: Pick<Principal, 'rows'>, text: string): bool
 /** @throws FORBIDDEN when the scopes do not cover the collection, whether there is one of that name or not. */
 export function requireScope(principal: Principal, action: keyof CollectionScopes, collection: string): void {
   if (covers(principal, action, collection)) return
-  throw new DualstoreError('FORBIDDEN', `your key does not allow to ${action} the collection "${collection}"`)
+  throw new DualstoreError('FORBIDDEN', `this needs a ${action} scope that covers "${collection}"`)
 }
 
 /** What somebody is told who would write a document that it could not see; not which values it could. */

@@ -135,7 +135,7 @@ describe('while it is open', () => {
 
   test('a stream ends with the key, says so, and the client does not come back by itself', async () => {
     const expiresAt = soon()
-    const stream = await open('/agent_tasks', as({ keyId: 'k', expiresAt }))
+    const stream = await open('/agent_tasks', as({ expiresAt }))
     const lasting = await open('/agent_tasks', as({}))
     await stream.ended
     expect(Date.now() - expiresAt).toBeLessThan(1500)
@@ -152,7 +152,7 @@ describe('while it is open', () => {
   })
 
   test('the typed client fails with UNAUTHORIZED instead of connecting again', async () => {
-    const rights = as({ keyId: 'k', expiresAt: soon() })
+    const rights = as({ expiresAt: soon() })
     const withRights: typeof fetch = (input, init) => {
       const headers = new Headers(init?.headers)
       for (const [name, value] of Object.entries(rights)) headers.set(name, value)
@@ -166,7 +166,7 @@ describe('while it is open', () => {
   })
 
   test('a waiting poll ends with the key', async () => {
-    const headers = as({ keyId: 'k', expiresAt: soon() })
+    const headers = as({ expiresAt: soon() })
     const began = Date.now()
     expectError(
       await call(app, 'GET', '/api/v1/agent_tasks/changes?wait=30', { headers }),
@@ -177,7 +177,7 @@ describe('while it is open', () => {
   })
 
   test('who has expired meanwhile opens nothing', async () => {
-    const headers = as({ keyId: 'k', expiresAt: Date.now() - 1 })
+    const headers = as({ expiresAt: Date.now() - 1 })
     expect(await open('/agent_tasks', headers)).toMatchObject({ status: 401 })
     expectError(await call(app, 'GET', '/api/v1/agent_tasks/changes', { headers }), 401, 'UNAUTHORIZED')
   })
