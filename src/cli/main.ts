@@ -1,11 +1,13 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Command } from 'commander'
+import { auditCommand } from './commands/audit.js'
 import { collectionsCommand } from './commands/collections.js'
 import { configCommand } from './commands/config.js'
 import { dbCommand } from './commands/db.js'
 import { healthCommand } from './commands/health.js'
 import { ingestCommand } from './commands/ingest.js'
+import { keysCommand } from './commands/keys.js'
 import { serveCommand } from './commands/serve.js'
 import { tailCommand } from './commands/tail.js'
 import { typesCommand } from './commands/types.js'
@@ -40,6 +42,8 @@ Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usag
     tailCommand(),
     typesCommand(),
     ingestCommand(),
+    keysCommand(),
+    auditCommand(),
   ]
   for (const command of commands) program.addCommand(command)
   hardened(program)

@@ -39,10 +39,14 @@ function messageOf(error: unknown): string {
 
 /** The services name a parameter as HTTP does; here it was given by a flag. */
 function withFlags(message: string): string {
-  return message.replace(
-    /\bquery\.(filter|q|session_id|created_after|created_before)\b/g,
-    (_, name: string) => `--${name.replaceAll('_', '-')}`,
-  )
+  return message
+    .replace(
+      /\bquery\.(filter|q|session_id|created_after|created_before|since)\b/g,
+      (_, name: string) => `--${name.replaceAll('_', '-')}`,
+    )
+    .replace(/\bbody\.(?:scopes\.)?(rows|expires_at|read|write)\b/g, (_, name: string) => {
+      return `--${name.replaceAll('_', '-')}`
+    })
 }
 
 function wantsStack(argv: readonly string[]): boolean {

@@ -12,18 +12,27 @@ export type ConnectionFlags = SettingFlags & { url?: string; key?: string; keyFi
 
 const localSettings: readonly SettingKey[] = ['databaseUrl', 'dataDir', 'logLevel']
 
-/** Adds --url and the key, and the settings that lead to local stores. */
-export function addConnection(command: Command, settings: readonly SettingKey[] = localSettings): Command {
+/**
+ * Adds --url and the key, and the settings that lead to local stores.
+ * @param key false: without --key, where a command means something else by it.
+ */
+export function addConnection(
+  command: Command,
+  settings: readonly SettingKey[] = localSettings,
+  { key } = { key: true },
+): Command {
   command.addOption(
     new Option('--url <url>', 'a running server instead of the local stores (env: DUALSTORE_URL)').helpGroup(
       'Running server:',
     ),
   )
-  command.addOption(
-    new Option('--key <key>', 'key for it, sent as a bearer token (env: DUALSTORE_KEY)')
-      .conflicts('keyFile')
-      .helpGroup('Running server:'),
-  )
+  if (key) {
+    command.addOption(
+      new Option('--key <key>', 'key for it, sent as a bearer token (env: DUALSTORE_KEY)')
+        .conflicts('keyFile')
+        .helpGroup('Running server:'),
+    )
+  }
   command.addOption(new Option('--key-file <file>', 'file that holds the key').helpGroup('Running server:'))
   return addSettings(command, settings, 'Local stores')
 }
@@ -63,10 +72,19 @@ export async function serverOf(flags: ConnectionFlags): Promise<ServerAddress | 
 export async function withClient<T>(
   flags: ConnectionFlags,
   work: (client: CollectionsClient, signal: AbortSignal) => Promise<T>,
-  { inOrder = false } = {},
+  options?: { inOrder: boolean },
+): Promise<T> {
+  return withOpened(() => open(flags), work, options)
+}
+
+/** The same with any kind of client. */
+export async function withOpened<C extends { close(): Promise<void> }, T>(
+  open: () => Promise<C>,
+  work: (client: C, signal: AbortSignal) => Promise<T>,
+  { inOrder } = { inOrder: false },
 ): Promise<T> {
   return interruptible(async (signal) => {
-    const client = await open(flags)
+    const client = await open()
     try {
       const task = work(client, signal)
       return await (inOrder ? task : unlessAborted(signal, task))
