@@ -5,7 +5,7 @@ import { authIsOn, isLoopback } from './config/index.js'
 import type { Context } from './context.js'
 import { DualstoreError } from './errors.js'
 import { trustedProxies } from './plugins/address.js'
-import { registerAuth } from './plugins/auth.js'
+import { registerAuth, registerRights } from './plugins/auth.js'
 import { registerBodyTimeouts } from './plugins/body-timeouts.js'
 import { answerClientError } from './plugins/client-errors.js'
 import { httpOptions, registerConnections } from './plugins/connections.js'
@@ -28,6 +28,7 @@ import { indexRoutes } from './routes/index.js'
 import { keyRoutes } from './routes/keys.js'
 import { streamingRoutes } from './routes/streaming.js'
 import { tokenRoutes } from './routes/tokens.js'
+import { createAuthFailures } from './services/auth-failures.js'
 import { createLegacyAuthenticator } from './services/legacy-token.js'
 
 /** An id of 512 bytes, every one of them percent-encoded. */
@@ -96,8 +97,11 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     ],
     queryAuthenticator: tokens.streamAuthenticator,
     legacyAnswers: legacyToken !== undefined,
+    failures: createAuthFailures({ perMinute: config.authAttemptsPerMinute }),
   })
+  // Before rights: who is refused by them is counted too.
   await registerRateLimits(app, config)
+  if (authIsOn(config)) registerRights(app)
   await registerOpenApi(app, config, collections)
 
   const { apiPrefix, apiVersion: version } = config

@@ -1,8 +1,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { DualstoreError } from '../errors.js'
+import type { AuthFailures } from '../services/auth-failures.js'
 import { type Authenticator, invalidCredential, missingCredential } from '../services/authenticator.js'
 import { type Access, type Principal, unrestricted } from '../services/principal.js'
 import { type Right, requireRight, useOf } from '../services/rights.js'
+import { countedAddress } from './address.js'
 import { queryTokenOf } from './query-token.js'
 import { UNKNOWN_ROUTE } from './rights.js'
 
@@ -22,6 +24,8 @@ export interface AuthOptions {
   queryAuthenticator: Authenticator
   /** Answer 401 with the legacy server's body instead of the usual one. */
   legacyAnswers: boolean
+  /** Slows down who guesses. */
+  failures: AuthFailures
 }
 
 /** Whoever asks for what is open to all: nothing that needs rights is done in their name. */
@@ -29,7 +33,7 @@ const nobody: Principal = { ...unrestricted('everyone'), role: 'reader', scopes:
 /** A path without a route tells only those that it is none who could call one. */
 const NO_ROUTE: Right = { role: 'reader' }
 
-/** Finds out who calls, and refuses what the table of rights does not give them, before anything else is looked at. */
+/** Finds out who calls, before anything else is looked at. */
 export function registerAuth(app: FastifyInstance, options: AuthOptions): void {
   app.decorateRequest('access')
   if (!options.enabled) {
@@ -42,10 +46,10 @@ export function registerAuth(app: FastifyInstance, options: AuthOptions): void {
   }
   const { legacyAnswers } = options
   app.addHook('onRequest', async (request, reply) => {
-    const right = request.is404 ? NO_ROUTE : (request.routeOptions.config.right ?? UNKNOWN_ROUTE)
+    const right = rightFor(request)
     let principal: Principal
     try {
-      principal = right === 'public' ? nobody : await authenticate(request, right, options)
+      principal = right === 'public' ? nobody : await authenticate(request, reply, right, options)
     } catch (error) {
       if (!(error instanceof DualstoreError) || error.code !== 'UNAUTHORIZED') throw error
       reply.header('www-authenticate', 'Bearer')
@@ -53,21 +57,50 @@ export function registerAuth(app: FastifyInstance, options: AuthOptions): void {
       return refuse(reply, error.error)
     }
     request.access = { principal, address: request.ip }
-    requireRight(principal, right, collectionOf(request))
   })
 }
 
+/** Refuses what the table of rights does not give to who calls. Register behind registerAuth, when it is enabled. */
+export function registerRights(app: FastifyInstance): void {
+  app.addHook('onRequest', async (request) => {
+    requireRight(request.access.principal, rightFor(request), collectionOf(request))
+  })
+}
+
+function rightFor(request: FastifyRequest): Right {
+  return request.is404 ? NO_ROUTE : (request.routeOptions.config.right ?? UNKNOWN_ROUTE)
+}
+
+/** @throws UNAUTHORIZED, TOO_MANY_REQUESTS, STORE_UNAVAILABLE */
 async function authenticate(
   request: FastifyRequest,
+  reply: FastifyReply,
   right: Right,
-  { authenticators, queryAuthenticator }: AuthOptions,
+  { authenticators, queryAuthenticator, failures }: AuthOptions,
 ): Promise<Principal> {
   const queryToken = queryTokenOf(request)
-  if (queryToken !== undefined) return queryAuthenticator.authenticate(queryToken, useOf(right))
-  const text = credentialOf(request)
-  const authenticator = authenticators.find((candidate) => candidate.accepts(text))
-  if (authenticator === undefined) throw invalidCredential()
-  return authenticator.authenticate(text, useOf(right))
+  const text = queryToken ?? credentialOf(request)
+  const address = countedAddress(request)
+  const waitMs = failures.waitMs(address, text)
+  if (waitMs > 0) {
+    const seconds = Math.ceil(waitMs / 1000)
+    reply.header('retry-after', seconds)
+    throw new DualstoreError(
+      'TOO_MANY_REQUESTS',
+      `too many wrong keys have come from this address; try again in ${seconds} s`,
+    )
+  }
+  try {
+    const candidates = queryToken === undefined ? authenticators : [queryAuthenticator]
+    const authenticator = candidates.find((candidate) => candidate.accepts(text))
+    if (authenticator === undefined) throw invalidCredential()
+    const principal = await authenticator.authenticate(text, useOf(right))
+    failures.succeeded(address, text)
+    return principal
+  } catch (error) {
+    if (error instanceof DualstoreError && error.code === 'UNAUTHORIZED') failures.failed(address, text)
+    throw error
+  }
 }
 
 /** What was sent as `authorization: Bearer` or, without that header, as `x-api-key`. @throws UNAUTHORIZED */

@@ -2,13 +2,15 @@ import { describe, expect, test } from 'vitest'
 import { createValidity } from '../../../src/server/services/streams/validity.js'
 import { principalOf } from '../../support/principals.js'
 
-/** Keys that the test revokes; `changed` tells of it, as the service of keys does. */
+/** Keys that the test revokes; `changed` tells of it, as the service of keys does. Memory may have forgotten some. */
 function keys() {
   const revoked = new Set<string>()
+  const forgotten = new Set<string>()
   const listeners = new Set<() => void>()
   let time = 1000
   const validity = createValidity({
-    isValid: ({ keyId }) => keyId === undefined || !revoked.has(keyId),
+    isValid: ({ keyId }) => keyId === undefined || !(revoked.has(keyId) || forgotten.has(keyId)),
+    confirm: async ({ keyId }) => keyId === undefined || !revoked.has(keyId),
     onAccessChange(listener) {
       listeners.add(listener)
       return () => listeners.delete(listener)
@@ -19,6 +21,7 @@ function keys() {
     validity,
     listeners,
     revoke: (id: string) => revoked.add(id),
+    forget: (id: string) => forgotten.add(id),
     changed: () => {
       for (const listener of listeners) listener()
     },
@@ -31,15 +34,17 @@ const of = (keyId: string, expiresAt?: number) =>
   principalOf({ keyId, ...(expiresAt !== undefined && { expiresAt }) })
 
 describe('what is watched ends', () => {
-  test('at once when its key is told to be revoked, and once; others go on', () => {
-    const { validity, revoke, changed } = keys()
+  test('at once when its key is told to be revoked, and once; others go on, what memory has forgotten too', async () => {
+    const { validity, revoke, forget, changed } = keys()
     const ended: string[] = []
-    for (const id of ['a', 'b', 'a']) validity.watch(of(id), () => ended.push(id))
+    for (const id of ['a', 'b', 'a', 'c']) validity.watch(of(id), () => ended.push(id))
     changed()
     expect(ended).toEqual([])
+    forget('c')
     revoke('a')
     changed()
     changed()
+    await new Promise(setImmediate)
     expect(ended).toEqual(['a', 'a'])
     validity.close()
   })
@@ -69,13 +74,13 @@ describe('what is watched ends', () => {
   })
 })
 
-test('what has ended is refused', () => {
+test('what has ended is refused', async () => {
   const { validity, revoke, pass } = keys()
-  validity.require(of('a', 2000))
-  validity.require(principalOf({}))
+  await validity.require(of('a', 2000))
+  await validity.require(principalOf({}))
   revoke('b')
-  expect(() => validity.require(of('b'))).toThrow('revoked')
+  await expect(validity.require(of('b'))).rejects.toThrow('revoked')
   pass(1000)
-  expect(() => validity.require(of('a', 2000))).toThrow('expired')
+  await expect(validity.require(of('a', 2000))).rejects.toThrow('expired')
   validity.close()
 })
