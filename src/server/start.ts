@@ -16,7 +16,11 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
-/** Logs as JSON lines; for people in development. Secrets never reach a line: none is ever handed to the logger. */
+/**
+ * Logs as JSON lines; for people in development. Secrets never reach a line: none is handed to the logger on purpose,
+ * and what a client puts in a wrong place is masked.
+ * @param destination Where to, instead of stdout.
+ */
 export function createLogger(config: Config, destination?: DestinationStream): Logger {
   const options: LoggerOptions = {
     level: config.logLevel,
