@@ -16,19 +16,21 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
-/** Logs as JSON lines; for people in development. Secrets never reach a line: none is ever handed to the logger. */
-export function createLogger(config: Config, destination?: DestinationStream): Logger {
+/**
+ * Logs as JSON lines; for people in development. Secrets never reach a line: none is handed to the logger on purpose,
+ * and what a client puts in a wrong place is masked.
+ * @param stream Where to, instead of stdout.
+ */
+export function createLogger(config: Config, stream?: DestinationStream): Logger {
   const options: LoggerOptions = {
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],
     serializers: { req: loggedRequest },
     // A key in a place where nobody expects one, such as a path.
     hooks: { streamWrite: withoutSecrets },
+    ...(config.nodeEnv === 'development' && { transport: { target: 'pino-pretty' } }),
   }
-  if (destination !== undefined) return pino(options, destination)
-  return pino(
-    config.nodeEnv === 'development' ? { ...options, transport: { target: 'pino-pretty' } } : options,
-  )
+  return stream === undefined ? pino(options) : pino(options, stream)
 }
 
 /** Whether anybody may call this server is said at every start. */
