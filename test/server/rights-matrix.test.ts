@@ -48,7 +48,11 @@ beforeAll(async () => {
   const ofReader = await tokenOf(app, reader.key)
   const ofRevoked = await tokenOf(app, revoked.key)
   const forStream = await tokenOf(app, first, { for: 'stream', collection: 'agent_tasks' })
-  const elsewhereToken = await tokenOf(app, first, { read: ['elsewhere'], write: [] })
+  const elsewhereToken = await tokenOf(app, first, {
+    role: 'writer',
+    read: ['elsewhere'],
+    write: [],
+  })
   await call(app, 'DELETE', `/api/v1/keys/${revoked.id}`, { headers: bearer(first) })
   callers = {
     'no key': { headers: {} },
@@ -66,9 +70,9 @@ beforeAll(async () => {
     'a token of a revoked key': { headers: bearer(ofRevoked) },
     'a token for a stream': { headers: bearer(forStream) },
     "a reader's token": { headers: bearer(ofReader), valid: { role: 'reader', read: true, write: false } },
-    "an admin's token for another collection": {
+    "a writer's token for another collection": {
       headers: bearer(elsewhereToken),
-      valid: { role: 'admin', read: false, write: false },
+      valid: { role: 'writer', read: false, write: false },
     },
     'an admin who may only write': {
       headers: bearer(writeOnly.key),
@@ -137,7 +141,7 @@ describe.each([
   'a token of a revoked key',
   'a token for a stream',
   "a reader's token",
-  "an admin's token for another collection",
+  "a writer's token for another collection",
 ])('%s', (name) => {
   test('is answered by every route as the table of rights has it', async () => {
     const caller = callers[name] as Caller

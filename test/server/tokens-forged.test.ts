@@ -1,9 +1,8 @@
-import { createHmac } from 'node:crypto'
 import { decodeJwt, decodeProtectedHeader, UnsecuredJWT } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { bodies, call, expectError } from '../support/http.js'
 import { bearer } from '../support/keys.js'
-import { type Forgery, forgerOf, serverWithKeys, tokenOf } from '../support/tokens.js'
+import { type Forgery, forgerOf, serverWithKeys, signedBy, signedText, tokenOf } from '../support/tokens.js'
 
 const TASKS = '/api/v1/agent_tasks'
 const { app, pool, makeKey } = await serverWithKeys()
@@ -166,13 +165,4 @@ describe('a forged token is refused', () => {
 
 function parts(token: string) {
   return { header: decodeProtectedHeader(token), payload: decodeJwt(token) }
-}
-
-function signedBy(secret: string | Buffer, header: object, payload: object): string {
-  return signedText(secret, JSON.stringify(header), JSON.stringify(payload))
-}
-
-function signedText(secret: string | Buffer, header: string, payload: string): string {
-  const input = [header, payload].map((text) => Buffer.from(text).toString('base64url')).join('.')
-  return `${input}.${createHmac('sha256', secret).update(input).digest('base64url')}`
 }

@@ -2,8 +2,10 @@ import { decodeJwt, decodeProtectedHeader } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { bodies, call, expectError, withQuery } from '../support/http.js'
 import { bearer } from '../support/keys.js'
+import { atEndOfFile } from '../support/leaks.js'
+import { type StoreProxy, startProxy } from '../support/proxy.js'
 import { testServer } from '../support/server.js'
-import { askToken, forgerOf, serverWithKeys, tokenOf } from '../support/tokens.js'
+import { askToken, forgerOf, serverWithKeys, signedBy, tokenOf } from '../support/tokens.js'
 
 const TASKS = '/api/v1/agent_tasks'
 const { app, pool, another, makeKey, revoke } = await serverWithKeys()
@@ -162,4 +164,29 @@ test('a token in the query is refused wherever none is taken', async () => {
     expect(answer.json.details[0].field).toBe('query.access_token')
     expect(answer.text).not.toContain(token)
   }
+})
+
+test('while PostgreSQL is away a token may read what the mirror has, and an unknown one is not called wrong', async () => {
+  let proxy: StoreProxy | undefined
+  const away = await serverWithKeys({}, async (url) => {
+    proxy = await startProxy(url)
+    atEndOfFile(async () => proxy?.close())
+    return proxy.through(url)
+  })
+  const { key } = await away.makeKey()
+  const token = await tokenOf(away.app, key)
+  const strict = { ...bearer(token), 'x-dualstore-consistency': 'strict' }
+  const made = await call(away.app, 'POST', TASKS, { headers: strict, body: bodies.agent_tasks })
+  const url = `${TASKS}/${made.json.data.id}`
+  const unknown = signedBy('x', { alg: 'HS256', kid: 'made-elsewhere' }, decodeJwt(token))
+
+  proxy?.cut()
+  const headers = { ...bearer(token), 'x-dualstore-read-from': 'mirror' }
+  expect((await call(away.app, 'GET', url, { headers })).status).toBe(200)
+  expectError(await call(away.app, 'DELETE', url, { headers: bearer(token) }), 503, 'STORE_UNAVAILABLE')
+  expectError(await get(unknown, url, away.app), 503, 'STORE_UNAVAILABLE')
+  expectError(await askToken(away.app, token), 503, 'STORE_UNAVAILABLE')
+  proxy?.restore()
+  await expect.poll(async () => (await get(token, url, away.app)).status).toBe(200)
+  expectError(await get(unknown, url, away.app), 401, 'UNAUTHORIZED')
 })

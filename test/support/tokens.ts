@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { type JWTPayload, SignJWT } from 'jose'
 import { expect } from 'vitest'
@@ -13,9 +14,16 @@ import type { Answer } from './http.js'
 import { callAs, withAuth } from './keys.js'
 import { testServer } from './server.js'
 
-/** A server that asks for keys, and where they are made and revoked: by an instance of their own. */
-export async function serverWithKeys(options: ServerOptions = {}) {
-  const { url: databaseUrl, pool } = await testDatabase()
+/**
+ * A server that asks for keys, and where they are made and revoked: by an instance of their own.
+ * @param through What of the database's URL the server is given.
+ */
+export async function serverWithKeys(
+  options: ServerOptions = {},
+  through: (url: string) => Promise<string> = async (url) => url,
+) {
+  const { url, pool } = await testDatabase()
+  const databaseUrl = await through(url)
   const settings: ServerOptions = { ...withAuth, databaseUrl, ...options }
   const keys = createKeyService({ pool, cache: createKeyCache({ pool }), usage: createKeyUsage(pool) })
   return {
@@ -71,4 +79,15 @@ export async function forgerOf(pool: Pool) {
       .setProtectedHeader({ alg: 'HS256', typ: 'JWT', kid, ...header })
       .sign(secret)
   }
+}
+
+/** A token with any header, signed with any secret (HS256). */
+export function signedBy(secret: string | Buffer, header: object, payload: object): string {
+  return signedText(secret, JSON.stringify(header), JSON.stringify(payload))
+}
+
+/** The same of texts that no serialiser writes. */
+export function signedText(secret: string | Buffer, header: string, payload: string): string {
+  const input = [header, payload].map((text) => Buffer.from(text).toString('base64url')).join('.')
+  return `${input}.${createHmac('sha256', secret).update(input).digest('base64url')}`
 }

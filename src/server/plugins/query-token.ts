@@ -31,7 +31,8 @@ export function queryTokenOf({ query, headers, routeOptions }: FastifyRequest): 
 }
 
 /** A URL with the token in its query taken out, however the name of the parameter is encoded. */
-export function withoutQueryToken(url: string): string {
+export function withoutQueryToken(url: string | undefined): string | undefined {
+  if (url === undefined) return undefined
   const at = url.indexOf('?')
   if (at < 0) return url
   const pairs = url
