@@ -1,9 +1,11 @@
 import { isIP } from 'node:net'
 
+type NotText = 'number' | 'boolean' | 'list'
+
 /** How a setting's text is read. `parse` returns undefined for text that is not allowed. */
 export interface Kind<T> {
   /** What a file or a caller may give besides text; YAML's `1.0` for a text would lose its zero unseen. */
-  also?: 'number' | 'boolean' | 'list'
+  also?: NotText | readonly NotText[]
   /** What is allowed, in words that finish "must be …". */
   allowed: string
   parse(text: string): T | undefined
@@ -91,12 +93,13 @@ const NAMED_RANGES = new Set(['loopback', 'linklocal', 'uniquelocal'])
 
 /** Which proxies are believed: none, all, a number of hops, or those with one of the addresses. */
 export const proxies: Kind<boolean | number | readonly string[]> = {
-  also: 'list',
+  also: ['boolean', 'number', 'list'],
   allowed:
     'true, false, a number of proxies up to 100, or a list of addresses and ranges such as 10.0.0.0/8,::1,loopback',
   parse: (value) => {
-    const word = value.toLowerCase()
-    if (word === 'true' || word === 'false') return word === 'true'
+    // As everywhere, but 1 is one proxy.
+    const word = /^\d/.test(value) ? undefined : flag.parse(value)
+    if (word !== undefined) return word
     if (/^\d{1,3}$/.test(value)) return Number(value) <= 100 ? Number(value) : undefined
     const ranges = list.parse(value)
     return ranges?.every(isRange) ? ranges : undefined

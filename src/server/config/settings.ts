@@ -259,9 +259,9 @@ export const settings = {
   ),
   maxEventLoopDelayMs: limits(
     integer(0, 600_000, 'milliseconds'),
-    2000,
+    1000,
     ['DUALSTORE_MAX_EVENT_LOOP_DELAY_MS'],
-    { help: 'Mean delay of the event loop over a second above which requests get 503. 0: none do.' },
+    { help: 'Mean delay of the event loop over five seconds above which requests get 503. 0: none do.' },
   ),
   maxHeapPercent: limits(integer(0, 100), 95, ['DUALSTORE_MAX_HEAP_PERCENT'], {
     help: "Use of V8's heap above which requests get 503. 0: none do.",

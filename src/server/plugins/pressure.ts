@@ -5,10 +5,14 @@ import type { Config } from '../config/index.js'
 import { DualstoreError } from '../errors.js'
 import { isHealth } from './health-paths.js'
 
+/** Long enough that no single pause, of the collector or of the whole machine, passes for too much work. */
+const SAMPLE_MS = 5000
+
 /** Refuses work with 503 while the event loop or the heap says that there is too much of it already. */
 export async function registerPressure(app: FastifyInstance, config: Config): Promise<void> {
   const { maxEventLoopDelayMs, maxHeapPercent } = config
   await app.register(underPressure, {
+    sampleInterval: SAMPLE_MS,
     // The plugin takes 0 for "do not look".
     maxEventLoopDelay: maxEventLoopDelayMs,
     maxHeapUsedBytes: (getHeapStatistics().heap_size_limit * maxHeapPercent) / 100,
