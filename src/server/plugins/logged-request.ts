@@ -1,7 +1,8 @@
 import type { FastifyRequest } from 'fastify'
 import { withoutQueryToken } from './query-token.js'
 
-/** What a request is in the log: no header at all, and no token of its query. */
-export function loggedRequest({ method, url, host, ip, socket }: FastifyRequest): object {
-  return { method, url: withoutQueryToken(url), host, remoteAddress: ip, remotePort: socket?.remotePort }
+/** What a request is in the log: no header at all, and no token of its query. Anything may be logged as a request. */
+export function loggedRequest({ method, url, host, ip, socket }: Partial<FastifyRequest>): object {
+  const shown = url === undefined ? undefined : withoutQueryToken(url)
+  return { method, url: shown, host, remoteAddress: ip, remotePort: socket?.remotePort }
 }
