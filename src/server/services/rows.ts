@@ -5,7 +5,7 @@ import type { Item, Json } from '../schemas/item.js'
 import { type CollectionScopes, covers, type Principal } from './principal.js'
 
 /*
- * What the scopes and the rows of a principal mean, in one place (docs/security.md, "Rows and scopes").
+ * What the scopes and the rows of a principal mean, in one place (docs/security.md, "Rows and scopes"; I14).
  *
  * A document outside the rows does not exist for it: it is not found, listed, counted, exported or streamed, and a
  * write never touches it. What a principal writes must itself be inside. The one thing it can learn of a document
