@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { CHANGES_CHANNEL, COLLECTIONS_CHANNEL, createHints } from './changes/hints.js'
+import { CHANGES_CHANNEL, COLLECTIONS_CHANNEL, createHints, KEYS_CHANNEL } from './changes/hints.js'
 import { readHead } from './changes/read.js'
 import { createClosers } from './closing.js'
-import type { Config } from './config/index.js'
+import { authIsOn, type Config } from './config/index.js'
 import { startEmbedded } from './db/embedded.js'
 import { listen } from './db/listen.js'
 import { migrate, requireMigrated } from './db/migrate.js'
@@ -18,11 +18,15 @@ import { createProgress } from './followers/progress.js'
 import { createTail } from './followers/tail.js'
 import type { Services } from './ingest/service-sink.js'
 import type { Mirror } from './mirror/contract.js'
+import { type AuditService, createAuditService } from './services/audit.js'
 import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
 import { createConsistency } from './services/consistency.js'
 import { createDocumentAuditService, type DocumentAuditService } from './services/document-audit.js'
 import { createDocumentService, type DocumentService } from './services/documents.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
+import { createKeyCache } from './services/key-cache.js'
+import { createKeyUsage } from './services/key-usage.js'
+import { createKeyService, type KeyService } from './services/keys.js'
 import { createListingService, type ListingService } from './services/listing.js'
 import { unrestricted } from './services/principal.js'
 import { createRegistry } from './services/registry.js'
@@ -43,6 +47,8 @@ export interface Context {
   streams: StreamService
   documentAudit: DocumentAuditService
   status: StatusService
+  keys: KeyService
+  audit: AuditService
   mirror: Mirror | undefined
   /** Starts what follows the log and keeps house; only a server does. */
   startFollowers(): void
@@ -50,8 +56,11 @@ export interface Context {
   close(): Promise<void>
 }
 
+const CHANNELS = [CHANGES_CHANNEL, COLLECTIONS_CHANNEL, KEYS_CHANNEL]
 const REGISTRY_REFRESH_MS = 1000
 const HOUSEKEEPING_MS = 60_000
+const KEYS_POLL_MS = 500
+const KEY_USAGE_MS = 5000
 
 export interface OpenOptions {
   /**
@@ -106,6 +115,9 @@ export async function openContext(
       pollMs: config.ssePollingInterval ?? config.followPollMs,
     })
     closers.add(() => tail.stop())
+    const keyCache = createKeyCache({ pool })
+    const keyUsage = createKeyUsage(pool)
+    const keys = createKeyService({ pool, cache: keyCache, usage: keyUsage })
     const streams = createStreamService({
       pool,
       registry,
@@ -115,6 +127,8 @@ export async function openContext(
       heartbeatMs: config.sseHeartbeatInterval,
       maxClients: config.streamMaxConnections,
       maxClientsPerOwner: config.streamMaxConnectionsPerAddress,
+      isValid: ({ keyId }) => keyId === undefined || keys.isActive(keyId),
+      onAccessChange: keys.onChange,
     })
     closers.add(() => streams.close())
     log.debug({ epoch, position }, 'context is open')
@@ -133,14 +147,15 @@ export async function openContext(
       streams,
       documentAudit: createDocumentAuditService({ pool, epoch }),
       status: createStatusService({ pool, registry, mirror, progress }),
+      keys,
+      audit: createAuditService(pool),
       startFollowers() {
         const listener = listen({
           url,
-          channels: [CHANGES_CHANNEL, COLLECTIONS_CHANNEL],
+          channels: CHANNELS,
           onNotification: (channel) => hints.received(channel),
           onConnected: () => {
-            hints.received(CHANGES_CHANNEL)
-            hints.received(COLLECTIONS_CHANNEL)
+            for (const channel of CHANNELS) hints.received(channel)
           },
           onError: (err) => log.warn({ err }, 'cannot listen for notifications; polling instead'),
           onSilence: () => {
@@ -151,6 +166,11 @@ export async function openContext(
         closers.add(() => listener.stop())
         closers.add(hints.on(COLLECTIONS_CHANNEL, () => void registry.refresh().catch(() => {})))
         closers.add(registry.watch(REGISTRY_REFRESH_MS))
+        if (authIsOn(config)) {
+          closers.add(hints.on(KEYS_CHANNEL, () => void keyCache.check().catch(() => {})))
+          closers.add(keyCache.watch(KEYS_POLL_MS))
+          closers.add(keyUsage.watch(KEY_USAGE_MS))
+        }
         closers.add(keepHouse(pool, config.idempotencyTtlMs, log))
         if (config.ingestOpencodeUrl !== undefined) {
           const ingesting = createLeased({

@@ -13,13 +13,13 @@ export async function openLocalClient(loaded: LoadedConfig): Promise<Collections
   const { collections, transfer, status } = context
   return {
     where: 'the local stores',
-    list: () => collections.list(),
-    show: (name) => collections.show(name),
-    create: (input) => collections.create(input),
-    replace: (name, input, options) => collections.replace(name, input, options),
-    modify: (name, members, options) => collections.modify(name, members, options),
-    drop: (name) => collections.drop(name, name),
-    count: (name) => collections.count(name),
+    list: () => collections.list(localAccess),
+    show: (name) => collections.show(localAccess, name),
+    create: (input) => collections.create(localAccess, input),
+    replace: (name, input, options) => collections.replace(localAccess, name, input, options),
+    modify: (name, members, options) => collections.modify(localAccess, name, members, options),
+    drop: (name) => collections.drop(localAccess, name, name),
+    count: (name) => collections.count(localAccess, name),
     importNdjson: (name, source, onConflict) =>
       transfer.importNdjson(localAccess, name, source, { onConflict, maxLineBytes: config.bodyLimitBytes }),
     async exportNdjson(name, selection) {

@@ -121,11 +121,16 @@ export const settings = {
   }),
 
   authEnabled: security(flag, undefined, ['AUTH_ENABLED'], {
-    help: 'true: every request needs the bearer token; false: none does. Unset: on when a token is given.',
+    help:
+      'true: every request but /health/live needs a key (`dualstore keys create`) or the legacy token; false: none ' +
+      'does. Unset: on when a legacy token is given. Off is for loopback addresses.',
   }),
   authBearerToken: security(text, undefined, ['AUTH_BEARER_TOKEN', 'BEARER_AUTH_KEY'], {
-    help: 'The legacy bearer token.',
+    help: 'The legacy bearer token: one for everything. Deprecated: make keys.',
     secret: 'all',
+  }),
+  insecureNoAuth: security(flag, false, ['DUALSTORE_INSECURE_NO_AUTH'], {
+    help: 'Serve without authentication on an address that others can reach.',
   }),
   corsOrigin: security(list, ['*'], ['CORS_ORIGIN'], { help: 'Origins that may call from a browser.' }),
   corsCredentials: security(flag, true, ['CORS_CREDENTIALS'], {
