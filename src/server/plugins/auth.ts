@@ -38,9 +38,9 @@ export function registerAuth(app: FastifyInstance, options: AuthOptions): void {
   app.decorateRequest('access')
   if (!options.enabled) {
     const everyone = unrestricted('everyone')
-    app.addHook('onRequest', (request, _reply, done) => {
+    app.addHook('onRequest', async (request) => {
+      requireNoForeignPage(request)
       request.access = { principal: everyone, address: request.ip }
-      done()
     })
     return
   }
@@ -65,6 +65,22 @@ export function registerRights(app: FastifyInstance): void {
   app.addHook('onRequest', async (request) => {
     requireRight(request.access.principal, rightFor(request), collectionOf(request))
   })
+}
+
+/**
+ * Where nobody needs a key, any page that a browser on this machine has open could make itself one that lasts, so what
+ * is for admins is not for pages of other origins, whatever CORS allows.
+ * @throws FORBIDDEN
+ */
+function requireNoForeignPage(request: FastifyRequest): void {
+  const { origin } = request.headers
+  const right = rightFor(request)
+  if (origin === undefined || right === 'public' || right.role !== 'admin') return
+  if (URL.canParse(origin) && new URL(origin).host === request.host) return
+  throw new DualstoreError(
+    'FORBIDDEN',
+    'pages of other origins may not do this while authentication is off: set AUTH_ENABLED=true and send a key',
+  )
 }
 
 function rightFor(request: FastifyRequest): Right {
