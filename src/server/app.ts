@@ -30,8 +30,7 @@ const MAX_PARAM_LENGTH = 512 * 3
 
 /** Builds the HTTP application on an open context. Nothing listens and nothing is started. */
 export async function buildApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
-  const { config, documents, documentAudit, listing, collections, transfer, streams, status } = context
-  const { keys, audit } = context
+  const { config, documents, listing, collections, transfer, streams, status, keys, audit } = context
   const development = config.nodeEnv === 'development'
   const app = Fastify({
     loggerInstance: logger,
@@ -100,7 +99,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(bulkRoutes, { prefix: apiPrefix, documents, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })
   await app.register(streamingRoutes, { prefix: apiPrefix, streams, enabled: config.sseEnabled })
-  await app.register(documentAuditRoutes, { prefix: apiPrefix, documentAudit })
+  await app.register(documentAuditRoutes, { prefix: apiPrefix, documentAudit: context.documentAudit })
   await app.register(documentRoutes, { prefix: apiPrefix, documents, listing })
   allRoutesAreThere()
   app.addHook('onClose', () => context.close())

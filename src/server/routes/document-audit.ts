@@ -26,14 +26,18 @@ export const documentAuditRoutes: FastifyPluginAsyncTypebox<DocumentAuditRoutesO
           200: Type.Object({
             success: Type.Literal(true),
             data: Type.Array(DocumentAuditEntry),
-            next_cursor: Type.Union([Type.String(), Type.Null()], { description: 'null at the end' }),
+            pagination: Type.Object({
+              limit: Type.Integer(),
+              next_cursor: Type.Union([Type.String(), Type.Null()], { description: 'null at the end' }),
+            }),
           }),
         }),
       },
     },
     async (request) => {
       const page = await documentAudit.listDocumentChanges(request.access, request.query)
-      return { success: true as const, data: page.entries, next_cursor: page.nextCursor }
+      const pagination = { limit: request.query.limit, next_cursor: page.nextCursor }
+      return { success: true as const, data: page.entries, pagination }
     },
   )
 }

@@ -28,7 +28,7 @@ import { checkDefinition, completeDefinition } from './definitions.js'
 import { findMisfits } from './misfits.js'
 import { type Access, covers, isRestricted, type Principal } from './principal.js'
 import type { Registry } from './registry.js'
-import { requireScope } from './rows.js'
+import { requireScope } from './rights.js'
 
 /** A collection as it is told to clients. */
 export type CollectionAnswer = CollectionDefinition & {
@@ -216,9 +216,10 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
         await recordAudit(tx, access, { action: 'collection.drop', target: name, details: {} })
       })
       await changed()
+      const by = { author: access.principal.id, address: access.address }
       let deleted = 0
       for (;;) {
-        const count = await deleteSome(pool, name, DROP_BATCH)
+        const count = await deleteSome(pool, name, DROP_BATCH, by)
         deleted += count
         onProgress?.(deleted)
         if (count > 0) continue

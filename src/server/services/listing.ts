@@ -16,10 +16,11 @@ import {
 import type { Consistency } from './consistency.js'
 import { type ReadOptions, requireMirror } from './documents.js'
 import { listMirror } from './mirror-listing.js'
-import type { Access } from './principal.js'
+import { type Access, isRestricted } from './principal.js'
 import { parseProjection, project } from './projection.js'
 import type { Registry } from './registry.js'
-import { isRestricted, narrowed, requireScope } from './rows.js'
+import { requireScope } from './rights.js'
+import { narrowed } from './rows.js'
 import { requireStorable } from './storable.js'
 import { parseTime } from './time.js'
 

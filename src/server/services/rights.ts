@@ -1,7 +1,6 @@
 import { DualstoreError } from '../errors.js'
 import type { Use } from './authenticator.js'
-import { type CollectionScopes, hasRole, type Principal, type Role } from './principal.js'
-import { requireScope } from './rows.js'
+import { type CollectionScopes, covers, hasRole, type Principal, type Role } from './principal.js'
 
 /** What a route needs: nothing at all, or a role and, where the path names a collection, a scope that covers it. */
 export type Right = 'public' | { role: Role; collection?: keyof CollectionScopes }
@@ -82,4 +81,10 @@ export function requireRight(principal: Principal, right: Right, collection: str
     )
   }
   if (right.collection !== undefined) requireScope(principal, right.collection, collection ?? '')
+}
+
+/** @throws FORBIDDEN when no scope covers the collection, whether there is such a collection or not */
+export function requireScope(principal: Principal, action: keyof CollectionScopes, collection: string): void {
+  if (covers(principal, action, collection)) return
+  throw new DualstoreError('FORBIDDEN', `this needs a ${action} scope that covers "${collection}"`)
 }

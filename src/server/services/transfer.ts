@@ -13,7 +13,7 @@ import { readLines } from './lines.js'
 import type { ListingService } from './listing.js'
 import type { Access } from './principal.js'
 import type { Collection, Registry } from './registry.js'
-import { requireScope } from './rows.js'
+import { requireScope } from './rights.js'
 import { parseTime } from './time.js'
 import type { Writer } from './writer.js'
 

@@ -3,8 +3,8 @@ import { DualstoreError } from '../errors.js'
 import type { Item } from '../schemas/item.js'
 import { type MarkedDocument, readMarked, type Write, type WriteOutcome } from '../store/documents.js'
 import type { Gatherer, Written } from './gatherer.js'
-import type { Access, Principal } from './principal.js'
-import { isRestricted, outsideRows, sees } from './rows.js'
+import { type Access, isRestricted, type Principal } from './principal.js'
+import { outsideRows, sees } from './rows.js'
 import { createTurns } from './turns.js'
 
 /** The gatherer as a principal may use it: says whose the writes are, and keeps them inside its rows. */

@@ -145,7 +145,7 @@ describe('asking', () => {
     for (let cursor: string | null = ''; cursor !== null; ) {
       const { json } = await audit({ limit: 7, ...(cursor !== '' && { cursor }) })
       found.push(...json.data.map(({ id }: { id: string }) => id))
-      cursor = json.next_cursor
+      cursor = json.pagination.next_cursor
     }
     expect(found).toEqual(all)
   })
@@ -157,12 +157,12 @@ describe('asking', () => {
        SELECT 'agent_tasks', 'f' || n, jsonb_build_object('id', 'f' || n), 1, 1 FROM generate_series(1, 50000) n`,
     )
     const first = await audit({ key: 'deep' })
-    expect([first.json.data, first.json.next_cursor]).toEqual([[], expect.any(String)])
-    const second = await audit({ key: 'deep', cursor: first.json.next_cursor })
-    expect([ids(second), second.json.next_cursor]).toEqual([['deep'], null])
+    expect([first.json.data, first.json.pagination.next_cursor]).toEqual([[], expect.any(String)])
+    const second = await audit({ key: 'deep', cursor: first.json.pagination.next_cursor })
+    expect([ids(second), second.json.pagination.next_cursor]).toEqual([['deep'], null])
     // Nothing older can match.
     const since = new Date(Date.now() + 60_000).toISOString()
-    expect((await audit({ since })).json).toMatchObject({ data: [], next_cursor: null })
+    expect((await audit({ since })).json).toMatchObject({ data: [], pagination: { next_cursor: null } })
   })
 
   test.each([

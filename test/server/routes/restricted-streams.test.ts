@@ -117,6 +117,24 @@ describe('scopes', () => {
     again.close()
   })
 
+  test('principals with different scopes never share what they are sent', async () => {
+    const scopes = [['*'], ['agent_*'], ['session_messages'], ['agent_*', '*'], ['agent_*']]
+    const streams: TestStream[] = []
+    for (const read of scopes) streams.push(await open('', as({ read })))
+    await create(app, 'session_messages', bodies.session_messages ?? {})
+    await create(app, 'agent_tasks', mine)
+    await create(app, 'session_messages', bodies.session_messages ?? {})
+    const both = ['session_messages', 'agent_tasks', 'session_messages']
+    const tasks = ['agent_tasks']
+    const expected = [both, tasks, ['session_messages', 'session_messages'], both, tasks]
+    for (const [index, stream] of streams.entries()) {
+      const wanted = expected[index] ?? []
+      await stream.until(() => stream.changes().length >= wanted.length)
+      expect(stream.changes().map(({ data }) => data.collection)).toEqual(wanted)
+      stream.close()
+    }
+  })
+
   test.each([
     ['/session_messages', { read: ['agent_tasks'] }],
     ['/nowhere', { read: ['agent_tasks'] }],

@@ -2,8 +2,7 @@ import { formatPosition } from '../../changes/position.js'
 import { everything, type Filter } from '../../filter/ast.js'
 import { matches } from '../../filter/matches.js'
 import type { LogEntry } from '../../followers/tail.js'
-import { covers, type Principal } from '../principal.js'
-import { isRestricted } from '../rows.js'
+import { covers, isRestricted, type Principal } from '../principal.js'
 
 /** `named` is the documented legacy form; `message` has no event names, for clients that listen with onmessage. */
 export type StreamFormat = 'named' | 'message'
