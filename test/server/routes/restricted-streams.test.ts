@@ -153,7 +153,7 @@ describe('while it is open', () => {
 
   test('a stream ends with the key, says so, and the client does not come back by itself', async () => {
     const expiresAt = soon()
-    const stream = await open('/agent_tasks', as({ keyId: 'k', expiresAt }))
+    const stream = await open('/agent_tasks', as({ expiresAt }))
     const lasting = await open('/agent_tasks', as({}))
     await stream.ended
     expect(Date.now() - expiresAt).toBeLessThan(1500)
