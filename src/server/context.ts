@@ -99,15 +99,6 @@ export async function openContext(
     const registry = createRegistry(pool, log)
     await registry.refresh()
 
-    const keyCache = createKeyCache({ pool })
-    const keyUsage = createKeyUsage(pool)
-    const keys = createKeyService({ pool, cache: keyCache, usage: keyUsage })
-    const tokenSecrets = createTokenSecrets({
-      pool,
-      rotationMs: config.tokenRotationMs,
-      clockSkewMs: config.tokenClockSkewMs,
-    })
-
     const mirror = config.dualWriteEnabled ? await openMirror(config, log) : undefined
     if (mirror !== undefined) closers.add(() => mirror.close())
     const progress = mirror && createProgress()
@@ -134,6 +125,14 @@ export async function openContext(
       pollMs: config.ssePollingInterval ?? config.followPollMs,
     })
     closers.add(() => tail.stop())
+    const keyCache = createKeyCache({ pool })
+    const keyUsage = createKeyUsage(pool)
+    const keys = createKeyService({ pool, cache: keyCache, usage: keyUsage })
+    const tokenSecrets = createTokenSecrets({
+      pool,
+      rotationMs: config.tokenRotationMs,
+      clockSkewMs: config.tokenClockSkewMs,
+    })
     const streams = createStreamService({
       pool,
       registry,
