@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Command } from 'commander'
+import { withoutSecrets } from '../server/services/key-format.js'
 import { auditCommand } from './commands/audit.js'
 import { collectionsCommand } from './commands/collections.js'
 import { configCommand } from './commands/config.js'
@@ -65,6 +66,8 @@ export async function main(argv: readonly string[]): Promise<void> {
 /** Commander's settings are not inherited by commands that are made apart from their parent. */
 function hardened(command: Command): void {
   command.exitOverride().showHelpAfterError('(add --help for options and examples)')
+  // What cannot be used is repeated, and may be a key in a wrong place.
+  command.configureOutput({ writeErr: (text) => process.stderr.write(withoutSecrets(text)) })
   if (command.commands.length > 0) command.helpCommand(false)
   for (const child of command.commands) hardened(child)
 }

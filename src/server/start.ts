@@ -1,6 +1,6 @@
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
-import pino, { type Logger } from 'pino'
+import pino, { type DestinationStream, type Logger, type LoggerOptions } from 'pino'
 import { buildApp } from './app.js'
 import { authIsOn, type Config, type LoadedConfig, requireSafeConfig } from './config/index.js'
 import { type Context, openContext } from './context.js'
@@ -15,15 +15,20 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
-/** Logs as JSON lines; for people in development. Secrets never reach a line: none is ever handed to the logger. */
-export function createLogger(config: Config): Logger {
-  return pino({
+/**
+ * Logs as JSON lines; for people in development. Secrets never reach a line: none is handed to the logger on purpose,
+ * and what a client puts in a wrong place is masked.
+ * @param stream Where to, instead of stdout.
+ */
+export function createLogger(config: Config, stream?: DestinationStream): Logger {
+  const options: LoggerOptions = {
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],
     // A key in a place where nobody expects one, such as a path.
     hooks: { streamWrite: withoutSecrets },
     ...(config.nodeEnv === 'development' && { transport: { target: 'pino-pretty' } }),
-  })
+  }
+  return stream === undefined ? pino(options) : pino(options, stream)
 }
 
 /** Whether anybody may call this server is said at every start. */

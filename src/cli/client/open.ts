@@ -1,14 +1,16 @@
 import { readFile } from 'node:fs/promises'
+import { text as readAll } from 'node:stream/consumers'
 import { type Command, Option } from 'commander'
 import type { SettingKey } from '../../server/config/settings.js'
 import { invalid } from '../../server/errors.js'
 import { interruptible, unlessAborted } from '../interrupt.js'
+import { askSecret, interactive } from '../prompt.js'
 import { addSettings, givesSettings, loadSettings, type SettingFlags } from '../settings-options.js'
 import type { CollectionsClient } from './contract.js'
 import type { ServerAddress } from './http.js'
 
 /** Where a command works. */
-export type ConnectionFlags = SettingFlags & { url?: string; key?: string; keyFile?: string }
+export type ConnectionFlags = SettingFlags & { url?: string; key?: string | true; keyFile?: string }
 
 const localSettings: readonly SettingKey[] = ['databaseUrl', 'dataDir', 'logLevel']
 
@@ -28,12 +30,14 @@ export function addConnection(
   )
   if (key) {
     command.addOption(
-      new Option('--key <key>', 'key for it, sent as a bearer token (env: DUALSTORE_KEY)')
+      new Option('--key [key]', 'key for it; asks when it stands alone (env: DUALSTORE_KEY)')
         .conflicts('keyFile')
         .helpGroup('Running server:'),
     )
   }
-  command.addOption(new Option('--key-file <file>', 'file that holds the key').helpGroup('Running server:'))
+  command.addOption(
+    new Option('--key-file <file>', 'file that holds the key; - reads stdin').helpGroup('Running server:'),
+  )
   return addSettings(command, settings, 'Local stores')
 }
 
@@ -123,10 +127,18 @@ async function keyOf(flags: ConnectionFlags): Promise<string | undefined> {
 }
 
 async function givenKey({ key, keyFile }: ConnectionFlags): Promise<[string | undefined, string]> {
+  if (key === true) {
+    if (interactive()) return [await askSecret('Key:'), '--key']
+    throw invalid(
+      '--key',
+      'stands alone, and there is no terminal to ask on; give --key-file or DUALSTORE_KEY',
+    )
+  }
   if (key !== undefined) return [key, '--key']
   if (keyFile === undefined) return [process.env.DUALSTORE_KEY || undefined, 'DUALSTORE_KEY']
   try {
-    return [await readFile(keyFile, 'utf8'), '--key-file']
+    const text = keyFile === '-' ? await readAll(process.stdin) : await readFile(keyFile, 'utf8')
+    return [text, '--key-file']
   } catch (error) {
     throw invalid('--key-file', `cannot be read: ${(error as Error).message}`)
   }
