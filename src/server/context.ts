@@ -127,7 +127,7 @@ export async function openContext(
       heartbeatMs: config.sseHeartbeatInterval,
       maxClients: config.streamMaxConnections,
       maxClientsPerOwner: config.streamMaxConnectionsPerAddress,
-      isValid: ({ keyId }) => keyId === undefined || keys.isActive(keyId),
+      isValid: keys.stands,
       onAccessChange: keys.onChange,
     })
     closers.add(() => streams.close())

@@ -1,11 +1,12 @@
 import { Agent, request } from 'node:http'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { createKeyCache } from '../../src/server/services/key-cache.js'
 import { formatKey, newKeyId, newSecret } from '../../src/server/services/key-format.js'
 import { createKeyUsage } from '../../src/server/services/key-usage.js'
 import { createKeyService } from '../../src/server/services/keys.js'
 import { localAccess } from '../../src/server/services/principal.js'
 import { testDatabase } from '../support/database.js'
+import { atEndOfFile } from '../support/leaks.js'
 import { startServer } from '../support/serve.js'
 import { mannWhitney, median, medianNoise, shuffle } from './support/statistics.js'
 
@@ -27,12 +28,12 @@ test('how long a wrong key takes does not tell whether its id is known', async (
   // So that the table is not all but empty.
   for (let count = 0; count < 200; count++) await make()
   const server = await startServer(
-    { DATABASE_URL: url, DUAL_WRITE_ENABLED: 'false', AUTH_ENABLED: 'true', LOG_LEVEL: 'error' },
+    { DATABASE_URL: url, DUAL_WRITE_ENABLED: 'false', AUTH_ENABLED: 'true' },
     { until: 'listening' },
   )
-  afterAll(() => server.stop())
+  atEndOfFile(async () => void (await server.stop()))
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-  afterAll(() => agent.destroy())
+  atEndOfFile(async () => agent.destroy())
 
   expect((await timed(server.url, used.key, agent)).status).toBe(200)
   const ids: Record<Kind, () => string> = {
