@@ -142,8 +142,8 @@ export async function openContext(
       heartbeatMs: config.sseHeartbeatInterval,
       maxClients: config.streamMaxConnections,
       maxClientsPerOwner: config.streamMaxConnectionsPerAddress,
-      isValid: ({ keyId }) => keyId === undefined || keys.isActive(keyId),
-      confirm: async ({ keyId }) => keyId === undefined || keys.ensure(keyId, 'read'),
+      isValid: keys.stands,
+      confirm: keys.confirm,
       onAccessChange: keys.onChange,
     })
     closers.add(() => streams.close())

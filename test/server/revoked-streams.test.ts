@@ -54,6 +54,33 @@ test('revoking a key ends its streams and waiting polls on every instance within
   for (const stream of streams) expect(stream.changes()).toEqual([])
 })
 
+test('what was opened with a secret that is rotated away ends when its overlap is over; the new one goes on', async () => {
+  const key = await made({ role: 'reader' })
+  const old = await everywhere(key.key)
+  const rotate = (overlap_seconds: number) =>
+    callAs(apps[0] as FastifyInstance, first, 'POST', `/api/v1/keys/${key.id}/rotate`, {
+      body: { overlap_seconds },
+    })
+  const second = (await rotate(1)).json.data.key
+  const middle = await everywhere(second)
+  const began = performance.now()
+  await Promise.all(old.map(({ ended }) => ended))
+  expect(performance.now() - began).toBeLessThan(2500)
+  const third = (await rotate(0)).json.data.key
+  const last = await everywhere(third)
+  await Promise.all(middle.map(({ ended }) => ended))
+  for (const stream of [...old, ...middle]) {
+    expect(stream.events.at(-1)?.data).toMatchObject({ type: 'close', data: { reason: 'unauthorized' } })
+  }
+  await callAs(apps[0] as FastifyInstance, first, 'PUT', '/api/v1/agent_tasks/rotated', {
+    body: bodies.agent_tasks,
+  })
+  for (const stream of last) {
+    await stream.until(({ data }) => data.data.id === 'rotated')
+    stream.close()
+  }
+})
+
 test('the rows and scopes of a real key bind what it is sent', async () => {
   const scopes = { read: ['agent_*'], write: [] }
   const key = await made({ role: 'reader', scopes, rows: { session_id: 'mine' } })
