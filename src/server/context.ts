@@ -19,6 +19,7 @@ import { createRetention } from './followers/retention.js'
 import { createTail } from './followers/tail.js'
 import type { Services } from './ingest/service-sink.js'
 import type { Mirror } from './mirror/contract.js'
+import { type BackupService, createBackupService } from './services/backup.js'
 import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
 import { createConsistency } from './services/consistency.js'
 import { createDocumentService, type DocumentService } from './services/documents.js'
@@ -40,6 +41,7 @@ export interface Context {
   transfer: TransferService
   streams: StreamService
   status: StatusService
+  backup: BackupService
   mirror: Mirror | undefined
   /** Starts what follows the log and keeps house; only a server does. */
   startFollowers(): void
@@ -128,6 +130,7 @@ export async function openContext(
       collections: createCollectionService({ pool, registry, hints }),
       transfer,
       streams,
+      backup: createBackupService({ pool, hints, mirror }),
       status: createStatusService({ pool, registry, mirror, progress }),
       startFollowers() {
         const listener = listen({

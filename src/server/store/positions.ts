@@ -201,3 +201,8 @@ export async function loseFollower(on: Queryable, id: string, reason: string): P
   )
   return rows.length > 0
 }
+
+/** Keeps leases and positions as they are until the transaction ends: nobody begins to lead meanwhile. */
+export async function lockFollowers(tx: Queryable): Promise<void> {
+  await query(tx, 'LOCK TABLE dualstore.followers IN SHARE ROW EXCLUSIVE MODE')
+}
