@@ -6,7 +6,7 @@ import { DualstoreError } from '../errors.js'
 import type { Mirror } from '../mirror/contract.js'
 import type { Manifest } from './backup/format.js'
 import { readArchive } from './backup/read.js'
-import { type RestoreReport, requireEmpty, restoreArchive } from './backup/restore.js'
+import { type RestoreReport, requireEmpty, requireNoServer, restoreArchive } from './backup/restore.js'
 import { archiveChunks } from './backup/write.js'
 
 export type { Manifest } from './backup/format.js'
@@ -77,6 +77,7 @@ export function createBackupService({ pool, hints, mirror, now = Date.now }: Bac
      */
     async restore(open: () => Readable, request: RestoreRequest = {}): Promise<RestoreReport> {
       const { replace = false, withKeys = false, skipMirror = false, onProgress = () => {} } = request
+      await requireNoServer(pool)
       if (!replace) await requireEmpty(pool)
       const looked = skipMirror ? undefined : mirror
       await looked?.ping()

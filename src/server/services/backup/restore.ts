@@ -79,6 +79,7 @@ export async function restoreArchive(
   return transaction(pool, async (tx) => {
     await unlimited(tx)
     await lockMigrations(tx)
+    await lockFollowers(tx)
     await requireNoServer(tx)
     await lockLog(tx)
     if (!options.replace) await requireEmpty(tx)
@@ -162,10 +163,12 @@ function createRestoring(tx: Queryable, { withKeys, onProgress }: RestoreOptions
   }
 }
 
-/** A server would go on giving out positions of the epoch that ends here, and its mirror must not write meanwhile. */
-async function requireNoServer(tx: Queryable): Promise<void> {
-  await lockFollowers(tx)
-  const led = (await readFollowers(tx)).filter((follower) => follower.led)
+/**
+ * A server would go on giving out positions of the epoch that ends here, and its mirror must not write meanwhile.
+ * @throws CONFLICT
+ */
+export async function requireNoServer(on: Queryable): Promise<void> {
+  const led = (await readFollowers(on)).filter((follower) => follower.led)
   if (led.length === 0) return
   throw new DualstoreError(
     'CONFLICT',
