@@ -25,19 +25,22 @@ export async function readPartitions(on: Queryable): Promise<LogPartition[]> {
   )
 }
 
-/** When the oldest or the newest change in (after, upTo] was made, epoch milliseconds; undefined when there is none. */
-export async function timeOfChange(
+/**
+ * How old the oldest or the newest change in (after, upTo] is, in milliseconds of PostgreSQL's clock; undefined when
+ * there is none.
+ */
+export async function ageOfChange(
   on: Queryable,
   which: 'oldest' | 'newest',
   { after, upTo }: { after: number; upTo: number },
 ): Promise<number | undefined> {
-  const rows = await query<{ at: number }>(
+  const rows = await query<{ age: number }>(
     on,
-    `SELECT at FROM dualstore.changes WHERE seq > $1 AND seq <= $2
+    `SELECT dualstore.now_ms() - at AS age FROM dualstore.changes WHERE seq > $1 AND seq <= $2
      ORDER BY seq ${which === 'oldest' ? 'ASC' : 'DESC'} LIMIT 1`,
     [after, upTo],
   )
-  return rows[0]?.at
+  return rows[0]?.age
 }
 
 /**

@@ -1,12 +1,12 @@
 import { readHead } from '../changes/read.js'
 import {
+  ageOfChange,
   cutLog,
   dropOldest,
   extendLog,
   type LogPartition,
   readPartitions,
   repartition,
-  timeOfChange,
 } from '../changes/retention.js'
 import type { Pool } from '../db/pool.js'
 import { isRetryable } from '../db/sqlstate.js'
@@ -85,8 +85,8 @@ export function createRetention({
   /** So that a quiet log, which may never fill a partition, does not keep its changes for ever. */
   const isAged = async ({ after }: LogPartition, head: number): Promise<boolean> => {
     if (maxAgeMs === 0) return false
-    const oldest = await timeOfChange(pool, 'oldest', { after, upTo: head })
-    return oldest !== undefined && oldest < now() - maxAgeMs
+    const oldest = await ageOfChange(pool, 'oldest', { after, upTo: head })
+    return oldest !== undefined && oldest > maxAgeMs
   }
 
   /** Up to where whole partitions hold nothing younger than the age. */
@@ -94,8 +94,8 @@ export function createRetention({
     let end = 0
     if (maxAgeMs === 0) return end
     for (const { after, last } of full) {
-      const newest = await timeOfChange(pool, 'newest', { after, upTo: last })
-      if (newest !== undefined && newest >= now() - maxAgeMs) break
+      const newest = await ageOfChange(pool, 'newest', { after, upTo: last })
+      if (newest !== undefined && newest <= maxAgeMs) break
       end = last
     }
     return end

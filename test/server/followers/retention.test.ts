@@ -372,6 +372,8 @@ test('a server whose mirror is lost says so where its health is asked for, and g
   })
   const body = { session_id: 's', role: 'user', content: 'c' }
   expect((await call(app, 'POST', '/api/v1/session_messages', { body })).status).toBe(201)
-  const strict = { 'x-dualstore-consistency': 'strict' }
-  expect((await call(app, 'POST', '/api/v1/session_messages', { body, headers: strict })).status).toBe(503)
+  // As soon as the follower has noticed; a strict write before that waits in vain.
+  const headers = { 'x-dualstore-consistency': 'strict' }
+  const strict = () => call(app, 'POST', '/api/v1/session_messages', { body, headers })
+  await until(async () => (await strict()).status === 503)
 })
