@@ -2,6 +2,7 @@ import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Command } from 'commander'
 import type { SettingKey } from '../../server/config/settings.js'
+import { localAccess } from '../../server/services/principal.js'
 import { fileTarget } from '../file-target.js'
 import { Interrupted } from '../interrupt.js'
 import { withLocalStores } from '../local-context.js'
@@ -48,7 +49,7 @@ Examples:
             label: 'backing up',
             documents: () => documents,
             done: () => documents,
-            total: (await stores.collections.list()).reduce(
+            total: (await stores.collections.list(localAccess)).reduce(
               (sum, collection) => sum + collection.documents,
               0,
             ),

@@ -6,6 +6,7 @@ import { createGunzip } from 'node:zlib'
 import { Command, Option } from 'commander'
 import type { SettingKey } from '../../server/config/settings.js'
 import { DualstoreError, invalid } from '../../server/errors.js'
+import { localAccess } from '../../server/services/principal.js'
 import { Interrupted } from '../interrupt.js'
 import { withLocalStores } from '../local-context.js'
 import { counted, print, type Result, say } from '../output.js'
@@ -95,7 +96,7 @@ async function restore(file: string, opened: () => Readable, flags: RestoreFlags
           documents = count
         },
       }
-      return await backup.restore(() => endedBy(signal, opened(), file), request)
+      return await backup.restore(localAccess, () => endedBy(signal, opened(), file), request)
     } finally {
       progress.stop()
     }

@@ -1,3 +1,5 @@
+import { isIP } from 'node:net'
+
 /** How a setting's text is read. `parse` returns undefined for text that is not allowed. */
 export interface Kind<T> {
   /** What a file or a caller may give besides text; YAML's `1.0` for a text would lose its zero unseen. */
@@ -82,4 +84,29 @@ export const name: Kind<string> = {
 export const databaseName: Kind<string> = {
   allowed: 'letters, digits, dashes and underscores, at most 60 of them',
   parse: (value) => (/^[\w-]{1,60}$/.test(value) ? value : undefined),
+}
+
+/** Names that Fastify's address matching knows beside addresses. */
+const NAMED_RANGES = new Set(['loopback', 'linklocal', 'uniquelocal'])
+
+/** Which proxies are believed: none, all, a number of hops, or those with one of the addresses. */
+export const proxies: Kind<boolean | number | readonly string[]> = {
+  also: 'list',
+  allowed:
+    'true, false, a number of proxies up to 100, or a list of addresses and ranges such as 10.0.0.0/8,::1,loopback',
+  parse: (value) => {
+    const word = value.toLowerCase()
+    if (word === 'true' || word === 'false') return word === 'true'
+    if (/^\d{1,3}$/.test(value)) return Number(value) <= 100 ? Number(value) : undefined
+    const ranges = list.parse(value)
+    return ranges?.every(isRange) ? ranges : undefined
+  },
+}
+
+function isRange(text: string): boolean {
+  if (NAMED_RANGES.has(text)) return true
+  const [address = '', bits, ...rest] = text.split('/')
+  const family = isIP(address)
+  if (family === 0 || rest.length > 0) return false
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128))
 }

@@ -8,6 +8,7 @@ import type { Manifest } from './backup/format.js'
 import { readArchive } from './backup/read.js'
 import { type RestoreReport, requireEmpty, requireNoServer, restoreArchive } from './backup/restore.js'
 import { archiveChunks } from './backup/write.js'
+import type { Access } from './principal.js'
 
 export type { Manifest } from './backup/format.js'
 export type { RestoreReport } from './backup/restore.js'
@@ -75,14 +76,24 @@ export function createBackupService({ pool, hints, mirror, now = Date.now }: Bac
      * @throws INVALID_ARCHIVE; CONFLICT when there is something to be replaced and that was not asked for, or a server
      * runs; MIRROR_UNAVAILABLE, and nothing is written
      */
-    async restore(open: () => Readable, request: RestoreRequest = {}): Promise<RestoreReport> {
+    async restore(
+      access: Access,
+      open: () => Readable,
+      request: RestoreRequest = {},
+    ): Promise<RestoreReport> {
       const { replace = false, withKeys = false, skipMirror = false, onProgress = () => {} } = request
       await requireNoServer(pool)
       if (!replace) await requireEmpty(pool)
       const looked = skipMirror ? undefined : mirror
       await looked?.ping()
       const { sha256 } = await readManifest(open())
-      const report = await restoreArchive(pool, looked, open, { replace, withKeys, onProgress, sha256 })
+      const report = await restoreArchive(pool, looked, open, {
+        access,
+        replace,
+        withKeys,
+        onProgress,
+        sha256,
+      })
       hints.tell(CHANGES_CHANNEL)
       hints.tell(COLLECTIONS_CHANNEL)
       return report

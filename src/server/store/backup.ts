@@ -164,20 +164,17 @@ export async function forgetAllKeys(tx: Queryable): Promise<void> {
   await query(tx, 'DELETE FROM dualstore.idempotency')
 }
 
-/** The API keys as JSON text, by id: hashes, never a secret. None when this database has no such table. */
+/** The API keys as JSON text, by id: hashes, never a secret. */
 export async function storedKeys(tx: Queryable): Promise<string[]> {
-  if (!(await hasKeys(tx))) return []
   const rows = await query<{ text: string }>(
     tx,
-    'SELECT to_jsonb(k)::text AS text FROM dualstore.api_keys k ORDER BY to_jsonb(k) ->> $1 COLLATE "C"',
-    ['id'],
+    'SELECT to_jsonb(k)::text AS text FROM dualstore.api_keys k ORDER BY id',
   )
   return rows.map(({ text }) => text)
 }
 
 /** Adds API keys that are not there; one that is there stays as it is, revoked ones too. Returns how many were added. */
 export async function restoreKeys(tx: Queryable, texts: readonly string[]): Promise<number> {
-  if (texts.length === 0 || !(await hasKeys(tx))) return 0
   const rows = await query<{ count: number }>(
     tx,
     `WITH made AS (
@@ -189,12 +186,4 @@ export async function restoreKeys(tx: Queryable, texts: readonly string[]): Prom
     [texts],
   )
   return rows[0]?.count ?? 0
-}
-
-async function hasKeys(tx: Queryable): Promise<boolean> {
-  const rows = await query<{ there: boolean }>(
-    tx,
-    `SELECT to_regclass('dualstore.api_keys') IS NOT NULL AS there`,
-  )
-  return rows[0]?.there ?? false
 }

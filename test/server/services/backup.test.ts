@@ -12,6 +12,7 @@ import type { Pool } from '../../../src/server/db/pool.js'
 import type { Mirror } from '../../../src/server/mirror/contract.js'
 import { createBackupService, readManifest } from '../../../src/server/services/backup.js'
 import { ensureShipped } from '../../../src/server/services/collections.js'
+import { localAccess } from '../../../src/server/services/principal.js'
 import { readFollowers } from '../../../src/server/store/positions.js'
 import { createDatabase, type TestDatabase } from '../../support/database.js'
 import {
@@ -76,7 +77,11 @@ async function restore(
   }: { mirror?: Mirror; replace?: boolean; withKeys?: boolean; skipMirror?: boolean } = {},
 ) {
   const hints = createHints(on)
-  const report = await createBackupService({ pool: on, hints, mirror }).restore(opened(archive), request)
+  const report = await createBackupService({ pool: on, hints, mirror }).restore(
+    localAccess,
+    opened(archive),
+    request,
+  )
   await hints.stop()
   return report
 }
@@ -289,7 +294,9 @@ describe('a damaged archive is refused, and nothing is written', () => {
     const two = await backup(pool)
     const both = [one, two]
     const before = await readHead(fresh)
-    const restoring = serviceOn(fresh).restore(() => opened(both.shift() ?? '')(), { skipMirror: true })
+    const restoring = serviceOn(fresh).restore(localAccess, () => opened(both.shift() ?? '')(), {
+      skipMirror: true,
+    })
     await expect(restoring).rejects.toMatchObject({ code: 'INVALID_ARCHIVE' })
     expect((await contents(fresh)).documents).toEqual([])
     expect((await readHead(fresh)).epoch).toBe(before.epoch)
@@ -409,25 +416,28 @@ test('a mirror that was not looked at is lost, loudly', async () => {
 })
 
 test('keys go along only when both sides ask for it; one that is there stays as it is', async () => {
-  const withTable = async (on: Pool) => {
-    await on.query('DROP TABLE IF EXISTS dualstore.api_keys CASCADE')
-    await on.query(
-      'CREATE TABLE dualstore.api_keys (id text PRIMARY KEY, hash bytea NOT NULL, scopes text[], at timestamptz)',
-    )
-  }
   const fresh = await database()
-  await withTable(pool)
-  await withTable(fresh)
-  await pool.query(
-    `INSERT INTO dualstore.api_keys VALUES ('a', '\\x00ff', '{x,"y z"}', '2026-01-01 00:00:00.123456Z'), ('b', '\\x01', NULL, NULL)`,
-  )
-  await fresh.query(`INSERT INTO dualstore.api_keys VALUES ('b', '\\x02', NULL, NULL)`)
+  const add = (on: Pool, id: string, hash: string) =>
+    on.query(
+      `INSERT INTO dualstore.api_keys (id, name, hash, role, read_scopes, write_scopes, row_filter, created_by)
+       VALUES ($1, 'a "name"', sha256($2), 'writer', '{x*,"y z"}', '{}', '{"a":{"$gt":1.50}}', 'local')`,
+      [id, hash],
+    )
+  await add(pool, 'a', 'one')
+  await add(pool, 'b', 'two')
+  await add(fresh, 'b', 'three')
+  await fresh.query(`UPDATE dualstore.api_keys SET revoked_at = now()`)
   const archive = await backup(pool, { withKeys: true })
   expect(await backup(pool)).not.toContain('{"key":')
-  const keys = async (on: Pool) => (await on.query('SELECT * FROM dualstore.api_keys ORDER BY id')).rows
-  const [mine] = await keys(pool)
+  const keys = async (on: Pool) =>
+    (await on.query('SELECT *, created_at::text AS made FROM dualstore.api_keys ORDER BY id')).rows
+  const [[mine], [theirs]] = [await keys(pool), await keys(fresh)]
   expect(await restore(fresh, archive, { skipMirror: true })).toMatchObject({ keys: 0 })
-  expect(await keys(fresh)).toMatchObject([{ id: 'b' }])
+  expect(await keys(fresh)).toEqual([theirs])
   expect(await restore(fresh, archive, { skipMirror: true, withKeys: true })).toMatchObject({ keys: 1 })
-  expect(await keys(fresh)).toEqual([mine, { id: 'b', hash: Buffer.from([2]), scopes: null, at: null }])
+  expect(await keys(fresh)).toEqual([mine, theirs])
+  const audit = await fresh.query(
+    `SELECT actor, action, details FROM dualstore.audit ORDER BY seq DESC LIMIT 1`,
+  )
+  expect(audit.rows).toMatchObject([{ actor: 'local', action: 'database.restore', details: { keys: 1 } }])
 })

@@ -23,10 +23,14 @@ import {
 import { dropPartition, setCollectionState } from '../../store/collections.js'
 import { indexStatements } from '../../store/indexes.js'
 import { ensureFollower, lockFollowers, loseFollower, readFollowers } from '../../store/positions.js'
+import { recordAudit } from '../audit.js'
+import type { Access } from '../principal.js'
 import type { Manifest } from './format.js'
 import { readArchive } from './read.js'
 
 export interface RestoreOptions {
+  /** Who asks, for the audit. */
+  access: Access
   /** Put the archive in the place of what there is. */
   replace: boolean
   /** Add the API keys of the archive. */
@@ -105,11 +109,21 @@ export async function restoreArchive(
     await forgetAllKeys(tx)
     if (mirror === undefined) await loseMirror(tx)
     else report.mirror_only = await deleteMirrorOnly(tx, mirror)
+    const { manifest, ...done } = report
+    const { created, documents } = manifest
+    await recordAudit(tx, options.access, {
+      action: 'database.restore',
+      target: null,
+      details: { archive: options.sha256, created, documents, ...done },
+    })
     return report
   })
 }
 
-function createRestoring(tx: Queryable, { withKeys, onProgress }: RestoreOptions) {
+function createRestoring(
+  tx: Queryable,
+  { withKeys, onProgress }: Pick<RestoreOptions, 'withKeys' | 'onProgress'>,
+) {
   let log = { epoch: '', position: 0 }
   let current: CollectionDefinition | undefined
   let last = ''
