@@ -1,18 +1,19 @@
-import { existsSync, readFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
 import { Command } from 'commander'
 import { withoutSecrets } from '../server/services/key-format.js'
 import { auditCommand } from './commands/audit.js'
+import { backupCommand } from './commands/backup.js'
 import { collectionsCommand } from './commands/collections.js'
 import { configCommand } from './commands/config.js'
 import { dbCommand } from './commands/db.js'
 import { healthCommand } from './commands/health.js'
 import { ingestCommand } from './commands/ingest.js'
 import { keysCommand } from './commands/keys.js'
+import { restoreCommand } from './commands/restore.js'
 import { serveCommand } from './commands/serve.js'
 import { tailCommand } from './commands/tail.js'
 import { typesCommand } from './commands/types.js'
 import { reportError } from './report.js'
+import { version } from './version.js'
 
 // Every command module is light: what a command needs beyond its own flags is imported when it runs, so that --help
 // answers at once.
@@ -43,6 +44,8 @@ Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usag
     tailCommand(),
     typesCommand(),
     ingestCommand(),
+    backupCommand(),
+    restoreCommand(),
     keysCommand(),
     auditCommand(),
   ]
@@ -74,14 +77,4 @@ function hardened(command: Command): void {
 
 function ignoreClosedPipe(error: NodeJS.ErrnoException): void {
   if (error.code !== 'EPIPE') throw error
-}
-
-/** From package.json, which stands one level further up in the built program than in the sources. */
-function version(): string {
-  for (let directory = import.meta.dirname; ; directory = dirname(directory)) {
-    const file = join(directory, 'package.json')
-    if (!existsSync(file)) continue
-    const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string }
-    return version
-  }
 }

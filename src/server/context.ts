@@ -15,11 +15,13 @@ import type { Log } from './followers/contract.js'
 import { createLeased } from './followers/leased.js'
 import { createMirrorFollower } from './followers/mirror.js'
 import { createProgress } from './followers/progress.js'
+import { createRetention } from './followers/retention.js'
 import { createTail } from './followers/tail.js'
 import type { Services } from './ingest/service-sink.js'
 import type { Mirror } from './mirror/contract.js'
 import { type AuditService, createAuditService } from './services/audit.js'
 import type { Authenticator } from './services/authenticator.js'
+import { type BackupService, createBackupService } from './services/backup.js'
 import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
 import { createConsistency } from './services/consistency.js'
 import { createDocumentAuditService, type DocumentAuditService } from './services/document-audit.js'
@@ -52,6 +54,7 @@ export interface Context {
   streams: StreamService
   documentAudit: DocumentAuditService
   status: StatusService
+  backup: BackupService
   keys: KeyService
   audit: AuditService
   /** This server's own tokens, once there is what signs and verifies them. */
@@ -68,6 +71,7 @@ export interface Context {
 const CHANNELS = [CHANGES_CHANNEL, COLLECTIONS_CHANNEL, KEYS_CHANNEL]
 const REGISTRY_REFRESH_MS = 1000
 const HOUSEKEEPING_MS = 60_000
+const RETENTION_POLL_MS = 2000
 const KEYS_POLL_MS = 500
 const TOKEN_SECRETS_REFRESH_MS = 2000
 const KEY_USAGE_MS = 5000
@@ -161,6 +165,7 @@ export async function openContext(
       collections: createCollectionService({ pool, registry, hints }),
       transfer,
       streams,
+      backup: createBackupService({ pool, hints, mirror }),
       documentAudit: createDocumentAuditService({ pool, epoch }),
       status: createStatusService({ pool, registry, mirror, progress }),
       keys,
@@ -199,6 +204,22 @@ export async function openContext(
           closers.add(tokenSecrets.watch(TOKEN_SECRETS_REFRESH_MS))
         }
         closers.add(keepHouse(pool, config.idempotencyTtlMs, log))
+        const retention = createLeased({
+          id: 'log-retention',
+          instance,
+          pool,
+          log,
+          pollMs: RETENTION_POLL_MS,
+          work: createRetention({
+            pool,
+            log,
+            maxAgeMs: config.logRetentionMs,
+            maxBytes: config.logMaxBytes,
+            partitionChanges: config.logPartitionChanges,
+          }).work,
+        })
+        retention.run()
+        closers.add(() => retention.stop())
         if (config.ingestOpencodeUrl !== undefined) {
           const ingesting = createLeased({
             id: 'ingest-opencode',

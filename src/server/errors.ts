@@ -39,6 +39,7 @@ export const catalogue = {
   INVALID_CONFIG: { status: 500, error: 'Invalid configuration' },
   SCHEMA_OUTDATED: { status: 500, error: 'Database is of an older version' },
   SCHEMA_TOO_NEW: { status: 500, error: 'Database is of a newer version' },
+  INVALID_ARCHIVE: { status: 500, error: 'Invalid archive' },
   EMBEDDED_STORE: { status: 500, error: 'Embedded store could not start' },
   PROVIDER_UNAVAILABLE: { status: 503, error: 'Provider unavailable', retryable: true },
 } as const satisfies Record<string, { status: number; error: string; retryable?: boolean }>

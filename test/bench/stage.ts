@@ -136,7 +136,7 @@ async function mirrored(url: string): Promise<void> {
   try {
     for (;;) {
       const { rows } = await client.query(
-        `SELECT (SELECT position FROM dualstore.followers) >= (SELECT max(seq) FROM dualstore.changes) AS done`,
+        `SELECT (SELECT position FROM dualstore.followers WHERE id = 'mirror') >= (SELECT max(seq) FROM dualstore.changes) AS done`,
       )
       if (rows[0].done !== false) return
       await delay(50)

@@ -83,7 +83,7 @@ export async function migrate(pool: Pool, migrations?: readonly Migration[]): Pr
   return transaction(pool, async (tx) => {
     // Waiting for another instance's migration is not a runaway statement.
     await tx.query('SET LOCAL statement_timeout = 0')
-    await tx.query('SELECT pg_advisory_xact_lock($1)', [MIGRATION_LOCK])
+    await lockMigrations(tx)
     await tx.query(`
       CREATE SCHEMA IF NOT EXISTS dualstore;
       CREATE TABLE IF NOT EXISTS dualstore.migrations (
@@ -106,6 +106,11 @@ export async function migrate(pool: Pool, migrations?: readonly Migration[]): Pr
     }
     return pending
   })
+}
+
+/** Keeps servers that start from going on until the transaction ends: their first step is to migrate. */
+export async function lockMigrations(tx: Queryable): Promise<void> {
+  await tx.query('SELECT pg_advisory_xact_lock($1)', [MIGRATION_LOCK])
 }
 
 interface Applied {

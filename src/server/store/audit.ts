@@ -1,6 +1,6 @@
 import { type Queryable, query } from '../db/pool.js'
 
-/** What can be done to keys and collections. */
+/** What can be done to keys and collections, one by one or all at once. */
 export type AuditAction =
   | 'key.create'
   | 'key.rotate'
@@ -10,6 +10,7 @@ export type AuditAction =
   | 'collection.create'
   | 'collection.replace'
   | 'collection.drop'
+  | 'database.restore'
 
 /** One thing that was done. */
 export interface AuditEntry {
@@ -20,7 +21,7 @@ export interface AuditEntry {
   /** The client's address; undefined for the command line on its own stores. */
   address: string | undefined
   action: AuditAction
-  /** The key's id or the collection's name. */
+  /** The key's id or the collection's name; null when it is all of them. */
   target: string | null
   /** What else is worth knowing: never a secret, never a document. */
   details: object

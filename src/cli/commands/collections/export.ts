@@ -1,13 +1,9 @@
-import { createWriteStream } from 'node:fs'
-import { rename, rm, stat } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
-import type { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Command } from 'commander'
-import { DualstoreError, invalid } from '../../../server/errors.js'
 import type { SelectionQuery } from '../../../server/schemas/wire.js'
 import type { CollectionsClient } from '../../client/contract.js'
 import { addConnection, type ConnectionFlags, withClient } from '../../client/open.js'
+import { type FileTarget, fileTarget } from '../../file-target.js'
 import { Interrupted } from '../../interrupt.js'
 import { countLines, type Meter } from '../../lines.js'
 import { counted, print, say } from '../../output.js'
@@ -115,49 +111,21 @@ async function* metered(
   }
 }
 
-interface Target {
+interface Target extends FileTarget {
   /** The file that is asked for; undefined is stdout. */
   file: string | undefined
   /** False when the documents themselves go to the terminal. */
   progress: boolean
-  open(): Writable
-  complete(): Promise<void>
-  abandon(): Promise<void>
 }
 
 /** @throws CONFIRMATION_REQUIRED when the file is there and may not be overwritten. */
 async function openTarget({ out, yes }: ExportFlags): Promise<Target> {
+  if (out !== undefined && out !== '-') {
+    return { file: out, progress: true, ...(await fileTarget('--out', out, yes)) }
+  }
   const nothing = async () => {}
-  if (out === undefined || out === '-') {
-    const progress = process.stdout.isTTY !== true
-    return { file: undefined, progress, open: () => process.stdout, complete: nothing, abandon: nothing }
-  }
-  const existing = await stat(out).catch(() => undefined)
-  if (existing?.isDirectory()) throw invalid('--out', `names the directory ${out}; give a file in it`)
-  // A device or pipe is written as it is: renaming onto it would replace it.
-  if (existing !== undefined && !existing.isFile()) {
-    return {
-      file: out,
-      progress: true,
-      open: () => createWriteStream(out),
-      complete: nothing,
-      abandon: nothing,
-    }
-  }
-  if (existing !== undefined && !yes) {
-    throw new DualstoreError('CONFIRMATION_REQUIRED', `--out names ${out}, which exists; --yes overwrites it`)
-  }
-  const folder = await stat(dirname(out)).catch(() => undefined)
-  if (!folder?.isDirectory()) throw invalid('--out', `names ${out}, but there is no folder ${dirname(out)}`)
-  const part = join(dirname(out), `.${basename(out)}.${process.pid}.part`)
-  return {
-    file: out,
-    progress: true,
-    // Flushed before it is renamed, so that after a crash the name holds all of it or what it held before.
-    open: () => createWriteStream(part, { flags: 'wx', flush: true }),
-    complete: () => rename(part, out),
-    abandon: () => rm(part, { force: true }),
-  }
+  const progress = process.stdout.isTTY !== true
+  return { file: undefined, progress, open: () => process.stdout, complete: nothing, abandon: nothing }
 }
 
 function interruption(target: Target, meter: Meter): string {
