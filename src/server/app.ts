@@ -15,6 +15,8 @@ import { documentRoutes } from './routes/documents.js'
 import { healthRoutes } from './routes/health.js'
 import { importRoutes } from './routes/import.js'
 import { indexRoutes } from './routes/index.js'
+import { jobRoutes } from './routes/jobs.js'
+import { parkedRoutes } from './routes/parked.js'
 import { streamingRoutes } from './routes/streaming.js'
 
 /** An id of 512 bytes, every one of them percent-encoded. */
@@ -76,6 +78,8 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(bulkRoutes, { prefix: apiPrefix, documents, listing, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })
   await app.register(streamingRoutes, { prefix: apiPrefix, streams, enabled: config.sseEnabled })
+  await app.register(jobRoutes, { prefix: apiPrefix, jobs: context.jobs })
+  await app.register(parkedRoutes, { prefix: apiPrefix, parked: context.parked, foreign: context.foreign })
   await app.register(documentRoutes, { prefix: apiPrefix, documents, listing })
   app.addHook('onClose', () => context.close())
   return app as unknown as FastifyInstance

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { CHANGES_CHANNEL, COLLECTIONS_CHANNEL, createHints } from './changes/hints.js'
+import { CHANGES_CHANNEL, COLLECTIONS_CHANNEL, createHints, JOBS_CHANNEL } from './changes/hints.js'
 import { readHead } from './changes/read.js'
 import { createClosers } from './closing.js'
 import type { Config } from './config/index.js'
@@ -13,7 +13,7 @@ import { retrying } from './db/transaction.js'
 import { DualstoreError } from './errors.js'
 import type { Log } from './followers/contract.js'
 import { createLeased } from './followers/leased.js'
-import { createMirrorFollower } from './followers/mirror.js'
+import { createMirrorFollower, MIRROR_FOLLOWER } from './followers/mirror.js'
 import { createProgress } from './followers/progress.js'
 import { createTail } from './followers/tail.js'
 import type { Services } from './ingest/service-sink.js'
@@ -21,13 +21,19 @@ import type { Mirror } from './mirror/contract.js'
 import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
 import { createConsistency } from './services/consistency.js'
 import { createDocumentService, type DocumentService } from './services/documents.js'
+import { createForeignService, type ForeignService } from './services/foreign.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
+import { createJobService, type JobService } from './services/jobs.js'
 import { createListingService, type ListingService } from './services/listing.js'
+import { createParkedService, type ParkedService } from './services/parked.js'
 import { createRegistry } from './services/registry.js'
+import { createRepair } from './services/repair.js'
 import { createStatusService, type StatusService } from './services/status.js'
 import { createStreamService, type StreamService } from './services/streams.js'
 import { createTransferService, type TransferService } from './services/transfer.js'
+import { completeAudit, createVerification, type Verification } from './services/verification.js'
 import { forgetIdempotencyKeys, writeDocuments } from './store/documents.js'
+import { readFollowers } from './store/positions.js'
 
 /** Everything opened and wired: what the HTTP routes and the CLI work with. */
 export interface Context {
@@ -39,9 +45,15 @@ export interface Context {
   transfer: TransferService
   streams: StreamService
   status: StatusService
+  jobs: JobService
+  verification: Verification
+  parked: ParkedService
+  foreign: ForeignService
   mirror: Mirror | undefined
   /** Starts what follows the log and keeps house; only a server does. */
   startFollowers(): void
+  /** Runs jobs, beside a server or without one; a server does by itself. */
+  startJobs(): void
   /** Lets what is gathered finish, stops followers, closes both stores. Once; keeps the first error. */
   close(): Promise<void>
 }
@@ -116,6 +128,30 @@ export async function openContext(
     const instance = `${process.pid}-${randomUUID()}`
     const documents = createDocumentService({ pool, registry, gatherer, hints, consistency, mirror })
     const transfer = createTransferService({ pool, registry, gatherer, hints })
+    const parked = createParkedService({ pool, registry, mirror })
+    const audited = { pool, registry, mirror, patienceMs: config.waitTimeoutMs }
+    const verification = createVerification(audited)
+    const repair = createRepair({ ...audited, parked })
+    const jobs = createJobService({
+      pool,
+      hints,
+      log,
+      instance,
+      pollMs: config.followPollMs,
+      work: { verify: verification.work, repair: repair.work },
+      complete: (given) => completeAudit(audited, given, config.verifyRate),
+      mayRun: () => canReachMirror(pool, mirror, instance),
+      schedule:
+        config.verifyIntervalMs === undefined || mirror === undefined
+          ? undefined
+          : { kind: 'verify', intervalMs: config.verifyIntervalMs, options: {} },
+    })
+    const startJobs = () => {
+      for (const runner of jobs.runners()) {
+        runner.run()
+        closers.add(() => runner.stop())
+      }
+    }
 
     return {
       config,
@@ -127,14 +163,20 @@ export async function openContext(
       transfer,
       streams,
       status: createStatusService({ pool, registry, mirror, progress }),
+      jobs,
+      verification,
+      parked,
+      foreign: createForeignService({ pool, registry, mirror }),
+      startJobs,
       startFollowers() {
         const listener = listen({
           url,
-          channels: [CHANGES_CHANNEL, COLLECTIONS_CHANNEL],
+          channels: [CHANGES_CHANNEL, COLLECTIONS_CHANNEL, JOBS_CHANNEL],
           onNotification: (channel) => hints.received(channel),
           onConnected: () => {
             hints.received(CHANGES_CHANNEL)
             hints.received(COLLECTIONS_CHANNEL)
+            hints.received(JOBS_CHANNEL)
           },
           onError: (err) => log.warn({ err }, 'cannot listen for notifications; polling instead'),
           onSilence: () => {
@@ -172,6 +214,7 @@ export async function openContext(
         })
         follower.run()
         closers.add(() => follower.stop())
+        startJobs()
       },
       close: closers.close,
     }
@@ -253,6 +296,13 @@ async function openMirror(config: Config, log: Log): Promise<Mirror> {
     timeoutMs: config.mirrorTimeoutMs,
     log,
   })
+}
+
+/** An embedded mirror is open in the process that leads it and in no other. */
+async function canReachMirror(pool: Pool, mirror: Mirror | undefined, instance: string): Promise<boolean> {
+  if (mirror?.kind !== 'embedded') return true
+  const leader = (await readFollowers(pool)).find(({ id, led }) => id === MIRROR_FOLLOWER && led)?.leader
+  return leader === undefined || leader === instance
 }
 
 async function ingestOpencode(

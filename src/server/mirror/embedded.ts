@@ -1,7 +1,15 @@
 import { type BatchOperation, ClassicLevel } from 'classic-level'
 import { DualstoreError } from '../errors.js'
 import type { CollectionDefinition } from '../schemas/collection.js'
-import type { LegacyDocument, Mirror, MirrorChange, MirroredDocument, Rejection } from './contract.js'
+import type {
+  IdRange,
+  LegacyDocument,
+  Mirror,
+  MirrorChange,
+  MirroredDocument,
+  RawDocument,
+  Rejection,
+} from './contract.js'
 import { fromLegacy, shaped } from './legacy-shape.js'
 
 export interface EmbeddedMirrorOptions {
@@ -112,6 +120,52 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
 
     drop: (definition) => exclusive((db) => db.clear(rangeOf(definition))),
 
+    async *raw(definition, range) {
+      for await (const text of texts(definition, range)) {
+        const document = JSON.parse(text) as RawDocument
+        yield { id: String(document._id), document }
+      }
+    },
+
+    rawMany: (definition, ids) =>
+      request(async (db) => {
+        const found = await db.getMany(ids.map((id) => keyOf(definition, id)))
+        return new Map(
+          ids.flatMap((id, index): [string, RawDocument][] => {
+            const text = found[index]
+            return text === undefined ? [] : [[id, JSON.parse(text) as RawDocument]]
+          }),
+        )
+      }),
+
+    forgetPosition: (definition, id, seq) =>
+      exclusive(async (db) => {
+        const text = await db.get(keyOf(definition, id))
+        const document = text === undefined ? undefined : (JSON.parse(text) as LegacyDocument)
+        if (document?.dualstore?.seq !== seq) return
+        const value = JSON.stringify({ ...document, dualstore: { ...document?.dualstore, seq: -1 } })
+        await db.put(keyOf(definition, id), value, { sync: true })
+      }),
+
+    // Other programs do not write here; what has no position all the same is nothing that dualstore wrote.
+    async *foreign(definition) {
+      for await (const text of texts(definition, { after: undefined, upTo: undefined })) {
+        const document = JSON.parse(text) as LegacyDocument
+        if (document.dualstore?.seq === undefined) yield { id: document._id, line: text }
+      }
+    },
+
+    removeForeign: (definition, lines) =>
+      exclusive(async (db) => {
+        const keys = lines.map((line) => keyOf(definition, (JSON.parse(line) as LegacyDocument)._id))
+        const standing = await db.getMany(keys)
+        const batch = keys
+          .filter((_, index) => standing[index] === lines[index])
+          .map((key) => ({ type: 'del' as const, key }))
+        await db.batch(batch, { sync: true })
+        return batch.length
+      }),
+
     ping: () => request(async () => {}),
 
     close: () => {
@@ -126,14 +180,24 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
     definition: CollectionDefinition,
     after: string | undefined,
   ): AsyncGenerator<MirroredDocument> {
-    const range = rangeOf(definition)
-    const bounds = after === undefined ? range : { gt: keyOf(definition, after), lt: range.lt }
-    const values = await request(async (db) => db.values(bounds))
+    for await (const text of texts(definition, { after, upTo: undefined })) {
+      yield fromLegacy(definition, JSON.parse(text) as LegacyDocument)
+    }
+  }
+
+  async function* texts(definition: CollectionDefinition, { after, upTo }: IdRange): AsyncGenerator<string> {
+    const { gte, lt } = rangeOf(definition)
+    const values = await request(async (db) =>
+      db.values({
+        ...(after === undefined ? { gte } : { gt: keyOf(definition, after) }),
+        ...(upTo === undefined ? { lt } : { lte: keyOf(definition, upTo) }),
+      }),
+    )
     try {
       for (;;) {
         const text = await request(() => values.next())
         if (text === undefined) return
-        yield fromLegacy(definition, JSON.parse(text) as LegacyDocument)
+        yield text
       }
     } finally {
       await values.close()
@@ -159,7 +223,7 @@ async function applyBatch(db: Database, changes: readonly MirrorChange[]): Promi
   for (const [index, change] of changes.entries()) {
     const key = keyOf(change.definition, change.id)
     const text = standing[index]
-    const position = text === undefined ? undefined : (JSON.parse(text) as LegacyDocument).dualstore.seq
+    const position = text === undefined ? undefined : (JSON.parse(text) as LegacyDocument).dualstore?.seq
     if (position !== undefined && position >= change.seq) continue
     if (change.item === null) {
       batch.push({ type: 'del', key })
