@@ -6,9 +6,13 @@ import { configCommand } from './commands/config.js'
 import { dbCommand } from './commands/db.js'
 import { healthCommand } from './commands/health.js'
 import { ingestCommand } from './commands/ingest.js'
+import { jobsCommand } from './commands/jobs.js'
+import { parkedCommand } from './commands/parked.js'
+import { repairCommand } from './commands/repair.js'
 import { serveCommand } from './commands/serve.js'
 import { tailCommand } from './commands/tail.js'
 import { typesCommand } from './commands/types.js'
+import { verifyCommand } from './commands/verify.js'
 import { reportError } from './report.js'
 
 // Every command module is light: what a command needs beyond its own flags is imported when it runs, so that --help
@@ -40,6 +44,10 @@ Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usag
     tailCommand(),
     typesCommand(),
     ingestCommand(),
+    verifyCommand(),
+    repairCommand(),
+    parkedCommand(),
+    jobsCommand(),
   ]
   for (const command of commands) program.addCommand(command)
   hardened(program)

@@ -65,8 +65,17 @@ export async function withClient<T>(
   work: (client: CollectionsClient, signal: AbortSignal) => Promise<T>,
   { inOrder = false } = {},
 ): Promise<T> {
+  return withOpened(() => open(flags), work, { inOrder })
+}
+
+/** The same for whatever can be closed. */
+export async function withOpened<C extends { close(): Promise<void> }, T>(
+  opening: () => Promise<C>,
+  work: (client: C, signal: AbortSignal) => Promise<T>,
+  { inOrder = false } = {},
+): Promise<T> {
   return interruptible(async (signal) => {
-    const client = await open(flags)
+    const client = await opening()
     try {
       const task = work(client, signal)
       return await (inOrder ? task : unlessAborted(signal, task))

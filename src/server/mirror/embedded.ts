@@ -86,7 +86,8 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
     get: (definition, id) =>
       request(async (db) => {
         const text = await db.get(keyOf(definition, id))
-        return text === undefined ? undefined : fromLegacy(definition, JSON.parse(text) as LegacyDocument)
+        const document = text === undefined ? undefined : (JSON.parse(text) as LegacyDocument)
+        return document?.dualstore === undefined ? undefined : fromLegacy(definition, document)
       }),
 
     scan: (definition, after) => scan(definition, after),
@@ -181,7 +182,8 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
     after: string | undefined,
   ): AsyncGenerator<MirroredDocument> {
     for await (const text of texts(definition, { after, upTo: undefined })) {
-      yield fromLegacy(definition, JSON.parse(text) as LegacyDocument)
+      const document = JSON.parse(text) as LegacyDocument
+      if (document.dualstore !== undefined) yield fromLegacy(definition, document)
     }
   }
 
