@@ -42,6 +42,11 @@ export interface MirroredDocument {
 /** A document as it lies in a mirror, whoever wrote it and whatever shape it is in. */
 export type RawDocument = { readonly [field: string]: unknown }
 
+export interface RawEntry {
+  id: string
+  document: RawDocument
+}
+
 /** A document that dualstore did not write. */
 export interface ForeignDocument {
   /** Its `_id` when that is text: it may then stand in the place of a document of ours. */
@@ -80,10 +85,10 @@ export interface Mirror {
   /** Removes what is left of a dropped collection, documents of other programs excepted. */
   drop(definition: CollectionDefinition): Promise<void>
   /**
-   * Every document whose `_id` is text, whoever wrote it, by ascending id (code points). Constant memory.
-   * For verifying: what it gives may be in any shape.
+   * Every document whose `_id` is text, whoever wrote it, by ascending id (code points), in pages of bounded size.
+   * For verifying: a document may be in any shape.
    */
-  raw(definition: CollectionDefinition, range: IdRange): AsyncIterable<{ id: string; document: RawDocument }>
+  raw(definition: CollectionDefinition, range: IdRange): AsyncIterable<RawEntry[]>
   /** Those of these documents that are there, by id. */
   rawMany(definition: CollectionDefinition, ids: readonly string[]): Promise<Map<string, RawDocument>>
   /**

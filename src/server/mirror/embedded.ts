@@ -18,6 +18,13 @@ export interface EmbeddedMirrorOptions {
 }
 
 const BATCH = 500
+// LevelDB maps the files it has open into memory, each as a whole once a scan has gone through it: the fewest it takes,
+// and small ones, so that a scan of everything does not take as much memory as everything.
+const OPEN_FILES = 74
+const FILE_BYTES = 1024 * 1024
+/** Documents read in one go, fewer when they are large. */
+const PAGE = 200
+const PAGE_BYTES = 512 * 1024
 
 type Database = ClassicLevel<string, string>
 
@@ -122,9 +129,11 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
     drop: (definition) => exclusive((db) => db.clear(rangeOf(definition))),
 
     async *raw(definition, range) {
-      for await (const text of texts(definition, range)) {
-        const document = JSON.parse(text) as RawDocument
-        yield { id: String(document._id), document }
+      for await (const page of texts(definition, range)) {
+        yield page.map((text) => {
+          const document = JSON.parse(text) as RawDocument
+          return { id: String(document._id), document }
+        })
       }
     },
 
@@ -150,9 +159,11 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
 
     // Other programs do not write here; what has no position all the same is nothing that dualstore wrote.
     async *foreign(definition) {
-      for await (const text of texts(definition, { after: undefined, upTo: undefined })) {
-        const document = JSON.parse(text) as LegacyDocument
-        if (document.dualstore?.seq === undefined) yield { id: document._id, line: text }
+      for await (const page of texts(definition, { after: undefined, upTo: undefined })) {
+        for (const text of page) {
+          const document = JSON.parse(text) as LegacyDocument
+          if (document.dualstore?.seq === undefined) yield { id: document._id, line: text }
+        }
       }
     },
 
@@ -181,25 +192,31 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
     definition: CollectionDefinition,
     after: string | undefined,
   ): AsyncGenerator<MirroredDocument> {
-    for await (const text of texts(definition, { after, upTo: undefined })) {
-      const document = JSON.parse(text) as LegacyDocument
-      if (document.dualstore !== undefined) yield fromLegacy(definition, document)
+    for await (const page of texts(definition, { after, upTo: undefined })) {
+      for (const text of page) {
+        const document = JSON.parse(text) as LegacyDocument
+        if (document.dualstore !== undefined) yield fromLegacy(definition, document)
+      }
     }
   }
 
-  async function* texts(definition: CollectionDefinition, { after, upTo }: IdRange): AsyncGenerator<string> {
+  async function* texts(
+    definition: CollectionDefinition,
+    { after, upTo }: IdRange,
+  ): AsyncGenerator<string[]> {
     const { gte, lt } = rangeOf(definition)
     const values = await request(async (db) =>
       db.values({
         ...(after === undefined ? { gte } : { gt: keyOf(definition, after) }),
         ...(upTo === undefined ? { lt } : { lte: keyOf(definition, upTo) }),
+        highWaterMarkBytes: PAGE_BYTES,
       }),
     )
     try {
       for (;;) {
-        const text = await request(() => values.next())
-        if (text === undefined) return
-        yield text
+        const page = await request(() => values.nextv(PAGE))
+        if (page.length === 0) return
+        yield page
       }
     } finally {
       await values.close()
@@ -208,7 +225,7 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
 }
 
 async function open(directory: string): Promise<Database> {
-  const db: Database = new ClassicLevel(directory)
+  const db: Database = new ClassicLevel(directory, { maxOpenFiles: OPEN_FILES, maxFileSize: FILE_BYTES })
   try {
     await db.open()
     return db

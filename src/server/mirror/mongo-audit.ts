@@ -19,11 +19,11 @@ type Audit = Pick<Mirror, 'raw' | 'rawMany' | 'forgetPosition' | 'foreign' | 're
 
 /** What verifying and repairing ask of a MongoDB. */
 export function createAudit({ collectionOf, request, timeLimitMs }: AuditOptions): Audit {
-  async function* documents(
+  async function* pages(
     definition: CollectionDefinition,
     filter: Document,
     options: Document,
-  ): AsyncGenerator<RawDocument> {
+  ): AsyncGenerator<RawDocument[]> {
     const cursor = await request(async () => {
       const found = (await collectionOf(definition)).find(filter, {
         maxTimeMS: timeLimitMs,
@@ -36,7 +36,8 @@ export function createAudit({ collectionOf, request, timeLimitMs }: AuditOptions
       for (;;) {
         const document = await request(() => cursor.next())
         if (document === null) return
-        yield document
+        // With it came the others of the same answer.
+        yield [document, ...cursor.readBufferedDocuments()]
       }
     } finally {
       await cursor.close().catch(() => {})
@@ -45,15 +46,15 @@ export function createAudit({ collectionOf, request, timeLimitMs }: AuditOptions
 
   return {
     async *raw(definition, range) {
-      for await (const document of documents(definition, { _id: idsIn(range) }, { sort: { _id: 1 } })) {
-        yield { id: document._id as string, document }
+      for await (const page of pages(definition, { _id: idsIn(range) }, { sort: { _id: 1 } })) {
+        yield page.map((document) => ({ id: document._id as string, document }))
       }
     },
 
     async rawMany(definition, ids) {
       const found = new Map<string, RawDocument>()
-      for await (const document of documents(definition, { _id: { $in: [...ids] } }, {})) {
-        found.set(document._id as string, document)
+      for await (const page of pages(definition, { _id: { $in: [...ids] } }, {})) {
+        for (const document of page) found.set(document._id as string, document)
       }
       return found
     },
@@ -67,11 +68,13 @@ export function createAudit({ collectionOf, request, timeLimitMs }: AuditOptions
     async *foreign(definition, what): AsyncGenerator<ForeignDocument> {
       const projection = what === 'ids' ? { _id: 1 } : {}
       const filter = { 'dualstore.seq': { $exists: false } }
-      for await (const document of documents(definition, filter, { projection, ...EXACT })) {
-        const { _id: id } = document
-        yield {
-          id: typeof id === 'string' ? id : undefined,
-          line: EJSON.stringify(document, { relaxed: false }),
+      for await (const page of pages(definition, filter, { projection, ...EXACT })) {
+        for (const document of page) {
+          const { _id: id } = document
+          yield {
+            id: typeof id === 'string' ? id : undefined,
+            line: EJSON.stringify(document, { relaxed: false }),
+          }
         }
       }
     },
@@ -89,6 +92,7 @@ export function createAudit({ collectionOf, request, timeLimitMs }: AuditOptions
 
 interface AsyncCursor {
   next(): Promise<RawDocument | null>
+  readBufferedDocuments(): RawDocument[]
   close(): Promise<void>
 }
 

@@ -3,6 +3,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { readHead } from '../../../src/server/changes/read.js'
 import type { Pool } from '../../../src/server/db/pool.js'
 import { ensureShipped } from '../../../src/server/services/collections.js'
+import { createForeignService } from '../../../src/server/services/foreign.js'
+import { createRegistry } from '../../../src/server/services/registry.js'
 import { type Auditor, testAuditor } from '../../support/audit.js'
 import { createDatabase, type TestDatabase } from '../../support/database.js'
 import {
@@ -199,6 +201,25 @@ describe.each(mirrorKinds.filter((kind) => kind === 'embedded' || mongo !== unde
       expect(result.documents + result.skipped).toBe(1500)
       expect(result.not_checked.join('\n')).toMatch(/sample of 0.5/)
       expect(result.not_checked.join('\n')).toMatch(/agent_tasks, opencode_events: not asked for/)
+    })
+
+    test('foreign documents are deleted only while they are as they were listed', async () => {
+      await filled(numbered(3))
+      const foreign = createForeignService({ pool, registry: createRegistry(pool), mirror: store.mirror })
+      const others = [
+        { _id: 'x1', text: 'one', n: 1.5, none: null, list: [{ a: 1 }] },
+        { _id: 'x2', text: 'two' },
+        { _id: 'm0001', text: 'in the place of one of ours' },
+      ]
+      await store.plant(messages, (raws) => raws.put(others))
+      let text = ''
+      for await (const lines of await foreign.list('session_messages')) text += lines
+      const lines = text.split('\n').filter(Boolean)
+      expect(lines.map((line) => JSON.parse(line)._id)).toEqual(['x1', 'x2'])
+      await store.plant(messages, (raws) => raws.put([{ _id: 'x2', text: 'changed' }]))
+      expect(await foreign.remove('session_messages', lines)).toBe(1)
+      const left = await store.plant(messages, (raws) => raws.read())
+      expect([...left.keys()].sort()).toEqual(['m0000', 'm0001', 'm0002', 'x2'])
     })
   },
 )

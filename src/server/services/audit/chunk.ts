@@ -17,10 +17,12 @@ export async function chunkAgrees(
 ): Promise<boolean> {
   const digest = createDigest()
   let count = 0
-  for await (const { document } of mirror.raw(definition, range)) {
-    // Under an id of ours it is missing from this hash, and so makes it differ.
-    if (!isOurs(document)) continue
-    if (++count > chunk.documents || !addRaw(digest, definition, document, chunk.position)) return false
+  for await (const page of mirror.raw(definition, range)) {
+    for (const { document } of page) {
+      // Under an id of ours it is missing from this hash, and so makes it differ.
+      if (!isOurs(document)) continue
+      if (++count > chunk.documents || !addRaw(digest, definition, document, chunk.position)) return false
+    }
   }
   return digest.end() === chunk.digest
 }
@@ -78,8 +80,8 @@ async function* sideBySide(
   definition: CollectionDefinition,
   range: IdRange,
 ): AsyncGenerator<Pair> {
-  const stored = storedIn(pool, definition.name, range)[Symbol.asyncIterator]()
-  const mirrored = mirror.raw(definition, range)[Symbol.asyncIterator]()
+  const stored = each(storedIn(pool, definition.name, range))[Symbol.asyncIterator]()
+  const mirrored = each(mirror.raw(definition, range))[Symbol.asyncIterator]()
   try {
     let left = await stored.next()
     let right = await mirrored.next()
@@ -100,11 +102,15 @@ async function* sideBySide(
   }
 }
 
-async function* storedIn(
+function storedIn(
   pool: Pool,
   collection: string,
   { after = '', upTo }: IdRange,
-): AsyncGenerator<StoredDocument> {
+): AsyncIterable<StoredDocument[]> {
   const selection = { collection, schema: {}, filter: everything, text: undefined }
-  for await (const page of scanDocuments(pool, selection, after, upTo)) yield* page
+  return scanDocuments(pool, selection, after, upTo)
+}
+
+async function* each<T>(pages: AsyncIterable<T[]>): AsyncGenerator<T> {
+  for await (const page of pages) yield* page
 }
