@@ -63,3 +63,16 @@ export function countLines(chunk: Uint8Array): number {
   for (let at = chunk.indexOf(NEWLINE); at !== -1; at = chunk.indexOf(NEWLINE, at + 1)) count++
   return count
 }
+
+/** The lines of a text that comes in pieces, without their ends; blank ones are left out. */
+export async function* splitLines(chunks: AsyncIterable<Uint8Array | string>): AsyncGenerator<string> {
+  const decoder = new TextDecoder()
+  let held = ''
+  for await (const chunk of chunks) {
+    held += typeof chunk === 'string' ? chunk : decoder.decode(chunk, { stream: true })
+    const lines = held.split('\n')
+    held = lines.pop() ?? ''
+    for (const line of lines) if (line !== '') yield line
+  }
+  if (held !== '') yield held
+}

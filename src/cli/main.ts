@@ -7,11 +7,15 @@ import { configCommand } from './commands/config.js'
 import { dbCommand } from './commands/db.js'
 import { healthCommand } from './commands/health.js'
 import { ingestCommand } from './commands/ingest.js'
+import { jobsCommand } from './commands/jobs.js'
 import { keysCommand } from './commands/keys.js'
+import { parkedCommand } from './commands/parked.js'
+import { repairCommand } from './commands/repair.js'
 import { restoreCommand } from './commands/restore.js'
 import { serveCommand } from './commands/serve.js'
 import { tailCommand } from './commands/tail.js'
 import { typesCommand } from './commands/types.js'
+import { verifyCommand } from './commands/verify.js'
 import { reportError } from './report.js'
 import { version } from './version.js'
 
@@ -48,6 +52,10 @@ Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usag
     restoreCommand(),
     keysCommand(),
     auditCommand(),
+    verifyCommand(),
+    repairCommand(),
+    parkedCommand(),
+    jobsCommand(),
   ]
   for (const command of commands) program.addCommand(command)
   hardened(program)

@@ -25,7 +25,9 @@ import { documentRoutes } from './routes/documents.js'
 import { healthRoutes } from './routes/health.js'
 import { importRoutes } from './routes/import.js'
 import { indexRoutes } from './routes/index.js'
+import { jobRoutes } from './routes/jobs.js'
 import { keyRoutes } from './routes/keys.js'
+import { parkedRoutes } from './routes/parked.js'
 import { streamingRoutes } from './routes/streaming.js'
 import { tokenRoutes } from './routes/tokens.js'
 import { createAuthFailures } from './services/auth-failures.js'
@@ -115,6 +117,8 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })
   await app.register(streamingRoutes, { prefix: apiPrefix, streams, enabled: config.sseEnabled })
   await app.register(documentAuditRoutes, { prefix: apiPrefix, documentAudit })
+  await app.register(jobRoutes, { prefix: apiPrefix, jobs: context.jobs })
+  await app.register(parkedRoutes, { prefix: apiPrefix, parked: context.parked, foreign: context.foreign })
   await app.register(documentRoutes, { prefix: apiPrefix, documents, listing })
   allRoutesAreThere()
   app.addHook('onClose', () => context.close())

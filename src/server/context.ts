@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { CHANGES_CHANNEL, COLLECTIONS_CHANNEL, createHints, KEYS_CHANNEL } from './changes/hints.js'
+import {
+  CHANGES_CHANNEL,
+  COLLECTIONS_CHANNEL,
+  createHints,
+  JOBS_CHANNEL,
+  KEYS_CHANNEL,
+} from './changes/hints.js'
 import { readHead } from './changes/read.js'
 import { createClosers } from './closing.js'
 import { authIsOn, type Config, issuerOf } from './config/index.js'
@@ -13,7 +19,7 @@ import { retrying } from './db/transaction.js'
 import { DualstoreError } from './errors.js'
 import type { Log } from './followers/contract.js'
 import { createLeased } from './followers/leased.js'
-import { createMirrorFollower } from './followers/mirror.js'
+import { createMirrorFollower, MIRROR_FOLLOWER } from './followers/mirror.js'
 import { createProgress } from './followers/progress.js'
 import { createRetention } from './followers/retention.js'
 import { createTail } from './followers/tail.js'
@@ -26,22 +32,28 @@ import { type CollectionService, createCollectionService, ensureShipped } from '
 import { createConsistency } from './services/consistency.js'
 import { createDocumentAuditService, type DocumentAuditService } from './services/document-audit.js'
 import { createDocumentService, type DocumentService } from './services/documents.js'
+import { createForeignService, type ForeignService } from './services/foreign.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
 import { createIssuer } from './services/issuer.js'
+import { createJobService, type JobService } from './services/jobs.js'
 import { remoteKeys } from './services/jwks.js'
 import { createKeyCache } from './services/key-cache.js'
 import { createKeyUsage } from './services/key-usage.js'
 import { createKeyService, type KeyService } from './services/keys.js'
 import { createListingService, type ListingService } from './services/listing.js'
+import { createParkedService, type ParkedService } from './services/parked.js'
 import { unrestricted } from './services/principal.js'
 import { createRegistry } from './services/registry.js'
+import { createRepair } from './services/repair.js'
 import { createStatusService, type StatusService } from './services/status.js'
 import { createStreamService, type StreamService } from './services/streams.js'
 import { createTokenSecrets } from './services/token-secrets.js'
 import { createTokenService, type TokenCodec, type TokenService } from './services/tokens.js'
 import { createTransferService, type TransferService } from './services/transfer.js'
+import { completeAudit, createVerification, type Verification } from './services/verification.js'
 import { createWriter } from './services/writer.js'
 import { forgetIdempotencyKeys, writeDocuments } from './store/documents.js'
+import { readFollowers } from './store/positions.js'
 
 /** Everything opened and wired: what the HTTP routes and the CLI work with. */
 export interface Context {
@@ -61,14 +73,20 @@ export interface Context {
   tokensWith(codec: TokenCodec): TokenService
   /** Takes the tokens of the identity provider; undefined when there is none. */
   issuer: Authenticator | undefined
+  jobs: JobService
+  verification: Verification
+  parked: ParkedService
+  foreign: ForeignService
   mirror: Mirror | undefined
   /** Starts what follows the log and keeps house; only a server does. */
   startFollowers(): void
+  /** Runs jobs, beside a server or without one; a server does by itself. */
+  startJobs(): void
   /** Lets what is gathered finish, stops followers, closes both stores. Once; keeps the first error. */
   close(): Promise<void>
 }
 
-const CHANNELS = [CHANGES_CHANNEL, COLLECTIONS_CHANNEL, KEYS_CHANNEL]
+const CHANNELS = [CHANGES_CHANNEL, COLLECTIONS_CHANNEL, KEYS_CHANNEL, JOBS_CHANNEL]
 const REGISTRY_REFRESH_MS = 1000
 const HOUSEKEEPING_MS = 60_000
 const RETENTION_POLL_MS = 2000
@@ -155,6 +173,30 @@ export async function openContext(
     const instance = `${process.pid}-${randomUUID()}`
     const documents = createDocumentService({ pool, registry, writer, hints, consistency, mirror })
     const transfer = createTransferService({ pool, registry, listing, writer, hints })
+    const parked = createParkedService({ pool, registry, mirror })
+    const audited = { pool, registry, mirror, patienceMs: config.waitTimeoutMs }
+    const verification = createVerification(audited)
+    const repair = createRepair({ ...audited, parked })
+    const jobs = createJobService({
+      pool,
+      hints,
+      log,
+      instance,
+      pollMs: config.followPollMs,
+      work: { verify: verification.work, repair: repair.work },
+      complete: (given) => completeAudit(audited, given, config.verifyRate),
+      mayRun: () => canReachMirror(pool, mirror, instance),
+      schedule:
+        config.verifyIntervalMs === undefined || mirror === undefined
+          ? undefined
+          : { kind: 'verify', intervalMs: config.verifyIntervalMs, options: {} },
+    })
+    const startJobs = () => {
+      for (const runner of jobs.runners()) {
+        runner.run()
+        closers.add(() => runner.stop())
+      }
+    }
 
     return {
       config,
@@ -180,6 +222,11 @@ export async function openContext(
           clockSkewMs: config.tokenClockSkewMs,
         }),
       issuer: openIssuer(config, log),
+      jobs,
+      verification,
+      parked,
+      foreign: createForeignService({ pool, registry, mirror }),
+      startJobs,
       startFollowers() {
         const listener = listen({
           url,
@@ -246,6 +293,7 @@ export async function openContext(
         })
         follower.run()
         closers.add(() => follower.stop())
+        startJobs()
       },
       close: closers.close,
     }
@@ -345,6 +393,13 @@ async function openMirror(config: Config, log: Log): Promise<Mirror> {
     timeoutMs: config.mirrorTimeoutMs,
     log,
   })
+}
+
+/** An embedded mirror is open in the process that leads it and in no other. */
+async function canReachMirror(pool: Pool, mirror: Mirror | undefined, instance: string): Promise<boolean> {
+  if (mirror?.kind !== 'embedded') return true
+  const leader = (await readFollowers(pool)).find(({ id, led }) => id === MIRROR_FOLLOWER && led)?.leader
+  return leader === undefined || leader === instance
 }
 
 async function ingestOpencode(

@@ -124,6 +124,7 @@ function expected(right: Right, { valid }: Caller): number | 'allowed' {
   if (right === 'public') return 'allowed'
   if (valid === undefined) return 401
   if (!hasRole({ role: valid.role } as never, right.role)) return 403
+  if (right.unbound && !(valid.read && valid.write)) return 403
   return right.collection === undefined || valid[right.collection] ? 'allowed' : 403
 }
 

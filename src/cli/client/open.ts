@@ -76,19 +76,19 @@ export async function serverOf(flags: ConnectionFlags): Promise<ServerAddress | 
 export async function withClient<T>(
   flags: ConnectionFlags,
   work: (client: CollectionsClient, signal: AbortSignal) => Promise<T>,
-  options?: { inOrder: boolean },
+  options?: { inOrder?: boolean },
 ): Promise<T> {
   return withOpened(() => open(flags), work, options)
 }
 
-/** The same with any kind of client. */
+/** The same for whatever can be closed. */
 export async function withOpened<C extends { close(): Promise<void> }, T>(
-  open: () => Promise<C>,
+  opening: () => Promise<C>,
   work: (client: C, signal: AbortSignal) => Promise<T>,
-  { inOrder } = { inOrder: false },
+  { inOrder = false } = {},
 ): Promise<T> {
   return interruptible(async (signal) => {
-    const client = await open()
+    const client = await opening()
     try {
       const task = work(client, signal)
       return await (inOrder ? task : unlessAborted(signal, task))

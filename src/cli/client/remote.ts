@@ -72,7 +72,8 @@ export async function apiPrefix(server: ServerAddress): Promise<string> {
   }
 }
 
-async function* bodyOf(server: ServerAddress, response: Response): AsyncGenerator<Uint8Array> {
+/** The body of an answer as it comes. @throws STORE_UNAVAILABLE when it breaks off */
+export async function* bodyOf(server: ServerAddress, response: Response): AsyncGenerator<Uint8Array> {
   try {
     yield* (response.body ?? []) as WebStream<Uint8Array>
   } catch (error) {

@@ -6,6 +6,8 @@ export const CHANGES_CHANNEL = 'dualstore_changes'
 export const COLLECTIONS_CHANNEL = 'dualstore_collections'
 /** Channel on which PostgreSQL itself tells that a key was made, changed or removed (migration 0004). */
 export const KEYS_CHANNEL = 'dualstore_keys'
+/** Channel on which instances tell each other that there is a job to run. */
+export const JOBS_CHANNEL = 'dualstore_jobs'
 
 /** How long wishes to notify are gathered: NOTIFY takes a lock over the whole cluster when it commits. */
 const DEBOUNCE_MS = 25

@@ -152,6 +152,15 @@ export const settings = {
   mirrorTimeoutMs: mirror(integer(100, 60_000, 'milliseconds'), 3000, ['DUALSTORE_MIRROR_TIMEOUT_MS'], {
     help: 'Time limit of one request to MongoDB.',
   }),
+  verifyIntervalMs: mirror(
+    integer(60_000, 30 * DAY_MS, 'milliseconds'),
+    undefined,
+    ['DUALSTORE_VERIFY_INTERVAL_MS'],
+    { help: 'How often one of the servers compares the mirror with PostgreSQL. Unset: only when asked.' },
+  ),
+  verifyRate: mirror(integer(1, 1_000_000_000, 'documents a second'), undefined, ['DUALSTORE_VERIFY_RATE'], {
+    help: 'How fast a verification or repair reads, unless it is asked for at another rate. Unset: no limit.',
+  }),
 
   authEnabled: security(flag, undefined, ['AUTH_ENABLED'], {
     help:

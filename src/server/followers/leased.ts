@@ -15,12 +15,14 @@ export interface LeasedOptions {
   work(signal: AbortSignal): Promise<void>
   /** How often an instance that does not hold the lease asks for it, milliseconds. */
   pollMs: number
+  /** Whether this instance may hold the lease now; always without it. `work` ends when it may not any more. */
+  mayLead?: () => Promise<boolean>
 }
 
 const RETRY_MS = 30_000
 
 /** Work in the background that one of all instances does: whoever holds the lease. The others stand by. */
-export function createLeased({ id, instance, pool, log, work, pollMs }: LeasedOptions): Follower {
+export function createLeased({ id, instance, pool, log, work, pollMs, mayLead }: LeasedOptions): Follower {
   const stopping = new AbortController()
   const { pause } = createWaits(stopping.signal)
   let running: Promise<void> | undefined
@@ -41,6 +43,11 @@ export function createLeased({ id, instance, pool, log, work, pollMs }: LeasedOp
       try {
         if (!known) await ensureLease(pool, id)
         known = true
+        if (mayLead !== undefined && !(await mayLead())) {
+          await releaseLease(pool, id, instance)
+          await pause(pollMs)
+          continue
+        }
         const { held, term } = await takeLease(pool, id, instance, LEASE_MS)
         if (held) await lead(term)
         else await pause(pollMs)

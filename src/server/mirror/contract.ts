@@ -39,6 +39,28 @@ export interface MirroredDocument {
   version: number
 }
 
+/** A document as it lies in a mirror, whoever wrote it and whatever shape it is in. */
+export type RawDocument = { readonly [field: string]: unknown }
+
+export interface RawEntry {
+  id: string
+  document: RawDocument
+}
+
+/** A document that dualstore did not write. */
+export interface ForeignDocument {
+  /** Its `_id` when that is text: it may then stand in the place of a document of ours. */
+  id: string | undefined
+  /** The document, or its `_id` alone, as canonical extended JSON, which keeps every type. */
+  line: string
+}
+
+/** Ids behind `after` up to and including `upTo`; without them from the beginning, or to the end. */
+export interface IdRange {
+  after: string | undefined
+  upTo: string | undefined
+}
+
 /**
  * A second store that holds every document in the legacy shape. Two implementations: mongo.ts and embedded.ts.
  * Every method rejects with MIRROR_UNAVAILABLE when the store cannot be reached or does not answer in time.
@@ -62,6 +84,22 @@ export interface Mirror {
   count(definition: CollectionDefinition): Promise<number>
   /** Removes what is left of a dropped collection, documents of other programs excepted. */
   drop(definition: CollectionDefinition): Promise<void>
+  /**
+   * Every document whose `_id` is text, whoever wrote it, by ascending id (code points), in pages of bounded size.
+   * For verifying: a document may be in any shape.
+   */
+  raw(definition: CollectionDefinition, range: IdRange): AsyncIterable<RawEntry[]>
+  /** Those of these documents that are there, by id. */
+  rawMany(definition: CollectionDefinition, ids: readonly string[]): Promise<Map<string, RawDocument>>
+  /**
+   * Makes a document count as older than every change, when its position is still `seq`, so that a position that is
+   * wrong does not keep the right document out. Its legacy fields stay until a change is applied.
+   */
+  forgetPosition(definition: CollectionDefinition, id: string, seq: unknown): Promise<void>
+  /** Documents that dualstore did not write, whole or their ids alone. Constant memory. */
+  foreign(definition: CollectionDefinition, what: 'whole' | 'ids'): AsyncIterable<ForeignDocument>
+  /** Deletes those foreign documents that still are exactly as these whole lines say; returns how many. */
+  removeForeign(definition: CollectionDefinition, lines: readonly string[]): Promise<number>
   /** Rejects with MIRROR_UNAVAILABLE when the store does not answer. */
   ping(): Promise<void>
   close(): Promise<void>

@@ -1,7 +1,15 @@
 import { type BatchOperation, ClassicLevel } from 'classic-level'
 import { DualstoreError } from '../errors.js'
 import type { CollectionDefinition } from '../schemas/collection.js'
-import type { LegacyDocument, Mirror, MirrorChange, MirroredDocument, Rejection } from './contract.js'
+import type {
+  IdRange,
+  LegacyDocument,
+  Mirror,
+  MirrorChange,
+  MirroredDocument,
+  RawDocument,
+  Rejection,
+} from './contract.js'
 import { fromLegacy, shaped } from './legacy-shape.js'
 
 export interface EmbeddedMirrorOptions {
@@ -10,6 +18,13 @@ export interface EmbeddedMirrorOptions {
 }
 
 const BATCH = 500
+// LevelDB maps the files it has open into memory, each as a whole once a scan has gone through it: the fewest it takes,
+// and small ones, so that a scan of everything does not take as much memory as everything.
+const OPEN_FILES = 74
+const FILE_BYTES = 1024 * 1024
+/** Documents read in one go, fewer when they are large. */
+const PAGE = 200
+const PAGE_BYTES = 512 * 1024
 
 type Database = ClassicLevel<string, string>
 
@@ -78,7 +93,8 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
     get: (definition, id) =>
       request(async (db) => {
         const text = await db.get(keyOf(definition, id))
-        return text === undefined ? undefined : fromLegacy(definition, JSON.parse(text) as LegacyDocument)
+        const document = text === undefined ? undefined : (JSON.parse(text) as LegacyDocument)
+        return document?.dualstore === undefined ? undefined : fromLegacy(definition, document)
       }),
 
     scan: (definition, after) => scan(definition, after),
@@ -112,6 +128,56 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
 
     drop: (definition) => exclusive((db) => db.clear(rangeOf(definition))),
 
+    async *raw(definition, range) {
+      for await (const page of texts(definition, range)) {
+        yield page.map((text) => {
+          const document = JSON.parse(text) as RawDocument
+          return { id: String(document._id), document }
+        })
+      }
+    },
+
+    rawMany: (definition, ids) =>
+      request(async (db) => {
+        const found = await db.getMany(ids.map((id) => keyOf(definition, id)))
+        return new Map(
+          ids.flatMap((id, index): [string, RawDocument][] => {
+            const text = found[index]
+            return text === undefined ? [] : [[id, JSON.parse(text) as RawDocument]]
+          }),
+        )
+      }),
+
+    forgetPosition: (definition, id, seq) =>
+      exclusive(async (db) => {
+        const text = await db.get(keyOf(definition, id))
+        const document = text === undefined ? undefined : (JSON.parse(text) as LegacyDocument)
+        if (document?.dualstore?.seq !== seq) return
+        const value = JSON.stringify({ ...document, dualstore: { ...document?.dualstore, seq: -1 } })
+        await db.put(keyOf(definition, id), value, { sync: true })
+      }),
+
+    // Other programs do not write here; what has no position all the same is nothing that dualstore wrote.
+    async *foreign(definition) {
+      for await (const page of texts(definition, { after: undefined, upTo: undefined })) {
+        for (const text of page) {
+          const document = JSON.parse(text) as LegacyDocument
+          if (document.dualstore?.seq === undefined) yield { id: document._id, line: text }
+        }
+      }
+    },
+
+    removeForeign: (definition, lines) =>
+      exclusive(async (db) => {
+        const keys = lines.map((line) => keyOf(definition, (JSON.parse(line) as LegacyDocument)._id))
+        const standing = await db.getMany(keys)
+        const batch = keys
+          .filter((_, index) => standing[index] === lines[index])
+          .map((key) => ({ type: 'del' as const, key }))
+        await db.batch(batch, { sync: true })
+        return batch.length
+      }),
+
     ping: () => request(async () => {}),
 
     close: () => {
@@ -126,14 +192,31 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
     definition: CollectionDefinition,
     after: string | undefined,
   ): AsyncGenerator<MirroredDocument> {
-    const range = rangeOf(definition)
-    const bounds = after === undefined ? range : { gt: keyOf(definition, after), lt: range.lt }
-    const values = await request(async (db) => db.values(bounds))
+    for await (const page of texts(definition, { after, upTo: undefined })) {
+      for (const text of page) {
+        const document = JSON.parse(text) as LegacyDocument
+        if (document.dualstore !== undefined) yield fromLegacy(definition, document)
+      }
+    }
+  }
+
+  async function* texts(
+    definition: CollectionDefinition,
+    { after, upTo }: IdRange,
+  ): AsyncGenerator<string[]> {
+    const { gte, lt } = rangeOf(definition)
+    const values = await request(async (db) =>
+      db.values({
+        ...(after === undefined ? { gte } : { gt: keyOf(definition, after) }),
+        ...(upTo === undefined ? { lt } : { lte: keyOf(definition, upTo) }),
+        highWaterMarkBytes: PAGE_BYTES,
+      }),
+    )
     try {
       for (;;) {
-        const text = await request(() => values.next())
-        if (text === undefined) return
-        yield fromLegacy(definition, JSON.parse(text) as LegacyDocument)
+        const page = await request(() => values.nextv(PAGE))
+        if (page.length === 0) return
+        yield page
       }
     } finally {
       await values.close()
@@ -142,7 +225,7 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
 }
 
 async function open(directory: string): Promise<Database> {
-  const db: Database = new ClassicLevel(directory)
+  const db: Database = new ClassicLevel(directory, { maxOpenFiles: OPEN_FILES, maxFileSize: FILE_BYTES })
   try {
     await db.open()
     return db
@@ -159,7 +242,7 @@ async function applyBatch(db: Database, changes: readonly MirrorChange[]): Promi
   for (const [index, change] of changes.entries()) {
     const key = keyOf(change.definition, change.id)
     const text = standing[index]
-    const position = text === undefined ? undefined : (JSON.parse(text) as LegacyDocument).dualstore.seq
+    const position = text === undefined ? undefined : (JSON.parse(text) as LegacyDocument).dualstore?.seq
     if (position !== undefined && position >= change.seq) continue
     if (change.item === null) {
       batch.push({ type: 'del', key })

@@ -3,6 +3,7 @@ import { DualstoreError } from '../errors.js'
 import type { CollectionDefinition } from '../schemas/collection.js'
 import type { LegacyDocument, Mirror } from './contract.js'
 import { fromLegacy } from './legacy-shape.js'
+import { createAudit } from './mongo-audit.js'
 import { isRefusal, mongoError, unavailable } from './mongo-errors.js'
 import { ensureIndexes, legacyIndexes } from './mongo-indexes.js'
 import { applyChanges, ours } from './mongo-writes.js'
@@ -106,6 +107,8 @@ export function openMongoMirror(options: MongoMirrorOptions): Mirror {
         }
         if (ids.length > 0) await remove()
       }),
+
+    ...createAudit({ collectionOf: patient.collection, request, timeLimitMs: PATIENT_TIMEOUT_MS }),
 
     ping: () =>
       request(async () => {

@@ -1,14 +1,29 @@
 import { DualstoreError } from '../errors.js'
 import type { Use } from './authenticator.js'
-import { type CollectionScopes, covers, hasRole, type Principal, type Role } from './principal.js'
+import {
+  type CollectionScopes,
+  covers,
+  hasRole,
+  isRestricted,
+  type Principal,
+  type Role,
+} from './principal.js'
 
 /** What a route needs: nothing at all, or a role and, where the path names a collection, a scope that covers it. */
-export type Right = 'public' | { role: Role; collection?: keyof CollectionScopes }
+export type Right =
+  | 'public'
+  | {
+      role: Role
+      collection?: keyof CollectionScopes
+      /** Only for who is bound neither to collections nor to rows: the answer is about all documents. */
+      unbound?: true
+    }
 
 const read = { role: 'reader' } as const
 const readsDocuments = { role: 'reader', collection: 'read' } as const
 const writesDocuments = { role: 'writer', collection: 'write' } as const
 const manages = { role: 'admin' } as const
+const operates = { role: 'admin', unbound: true } as const
 const changesCollection = { role: 'admin', collection: 'write' } as const
 
 /**
@@ -56,6 +71,19 @@ export const rights = {
   auditDocuments: manages,
 
   createToken: read,
+
+  startVerification: operates,
+  startRepair: operates,
+  listJobs: operates,
+  getJob: operates,
+  listDifferences: operates,
+  cancelJob: operates,
+  listParked: operates,
+  getParked: operates,
+  retryParked: operates,
+  skipParked: operates,
+  listForeign: operates,
+  removeForeign: operates,
 } as const satisfies Record<string, Right>
 
 /** The entry of a route; undefined when it has none. */
@@ -80,6 +108,9 @@ export function requireRight(principal: Principal, right: Right, collection: str
       `this needs the role "${right.role}"; what was sent has "${principal.role}"`,
     )
   }
+  if (right.unbound && !isUnbound(principal)) {
+    throw new DualstoreError('FORBIDDEN', 'this needs scopes of "*" for reading and writing, and no rows')
+  }
   if (right.collection !== undefined) requireScope(principal, right.collection, collection ?? '')
 }
 
@@ -87,4 +118,8 @@ export function requireRight(principal: Principal, right: Right, collection: str
 export function requireScope(principal: Principal, action: keyof CollectionScopes, collection: string): void {
   if (covers(principal, action, collection)) return
   throw new DualstoreError('FORBIDDEN', `this needs a ${action} scope that covers "${collection}"`)
+}
+
+function isUnbound(principal: Principal): boolean {
+  return covers(principal, 'read', '*') && covers(principal, 'write', '*') && !isRestricted(principal)
 }

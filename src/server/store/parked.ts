@@ -19,7 +19,8 @@ export async function parkDocuments(
     on,
     `INSERT INTO dualstore.parked AS p (follower, collection, id, seq, reason)
      SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[])
-     ON CONFLICT (follower, collection, id) DO UPDATE SET reason = EXCLUDED.reason, attempts = p.attempts + 1`,
+     ON CONFLICT (follower, collection, id) DO UPDATE
+       SET reason = EXCLUDED.reason, attempts = p.attempts + 1, retrying = false`,
     [
       follower,
       documents.map((document) => document.collection),
@@ -30,7 +31,7 @@ export async function parkDocuments(
   )
 }
 
-/** Which of these documents are parked. */
+/** Which of these documents are parked, and not being retried. */
 export async function parkedAmong(
   on: Queryable,
   follower: string,
@@ -39,7 +40,7 @@ export async function parkedAmong(
   return query<ParkedDocument>(
     on,
     `SELECT collection, id, seq, reason FROM dualstore.parked
-     WHERE follower = $1 AND (collection, id) IN (SELECT * FROM unnest($2::text[], $3::text[]))`,
+     WHERE follower = $1 AND NOT retrying AND (collection, id) IN (SELECT * FROM unnest($2::text[], $3::text[]))`,
     [follower, documents.map((document) => document.collection), documents.map((document) => document.id)],
   )
 }
@@ -52,4 +53,73 @@ export async function countParked(on: Queryable, follower: string): Promise<numb
     [follower],
   )
   return rows[0]?.count ?? 0
+}
+
+/** A parked document with its history. */
+export interface ParkedRecord extends ParkedDocument {
+  /** How often it was refused. */
+  attempts: number
+  /** A retry is under way, or was interrupted. */
+  retrying: boolean
+  parked_at: Date
+}
+
+const RECORD = 'collection, id, seq, reason, attempts, retrying, parked_at'
+
+/** Parked documents by collection and id, behind a place. */
+export async function listParked(
+  on: Queryable,
+  follower: string,
+  page: { collection: string | undefined; after: { collection: string; id: string }; limit: number },
+): Promise<ParkedRecord[]> {
+  return query<ParkedRecord>(
+    on,
+    `SELECT ${RECORD} FROM dualstore.parked
+     WHERE follower = $1 AND ($2::text IS NULL OR collection = $2) AND (collection, id) > ($3, $4)
+     ORDER BY collection, id LIMIT $5`,
+    [follower, page.collection ?? null, page.after.collection, page.after.id, page.limit],
+  )
+}
+
+export async function readParked(
+  on: Queryable,
+  follower: string,
+  { collection, id }: { collection: string; id: string },
+): Promise<ParkedRecord | undefined> {
+  const rows = await query<ParkedRecord>(
+    on,
+    `SELECT ${RECORD} FROM dualstore.parked WHERE follower = $1 AND collection = $2 AND id = $3`,
+    [follower, collection, id],
+  )
+  return rows[0]
+}
+
+/** Lets later changes of a parked document flow again while it is retried; false when it is not parked. */
+export async function beginRetry(
+  on: Queryable,
+  follower: string,
+  { collection, id }: { collection: string; id: string },
+): Promise<boolean> {
+  const rows = await query(
+    on,
+    `UPDATE dualstore.parked SET retrying = true WHERE follower = $1 AND collection = $2 AND id = $3 RETURNING id`,
+    [follower, collection, id],
+  )
+  return rows.length > 0
+}
+
+/** Takes a document out of the parked ones: after its retry, unless a later change has parked it again, or whatever. */
+export async function unpark(
+  on: Queryable,
+  follower: string,
+  { collection, id }: { collection: string; id: string },
+  when: 'retried' | 'always',
+): Promise<boolean> {
+  const rows = await query(
+    on,
+    `DELETE FROM dualstore.parked
+     WHERE follower = $1 AND collection = $2 AND id = $3 AND (retrying OR $4 = 'always') RETURNING id`,
+    [follower, collection, id, when],
+  )
+  return rows.length > 0
 }

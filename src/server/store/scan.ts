@@ -13,10 +13,19 @@ export interface ScannedPage {
   documents: StoredDocument[]
 }
 
-/** The selected documents behind an id, as many as fit into a page; one at least, unless there is none. */
-export async function scanPage(on: Queryable, selection: Selection, after: string): Promise<ScannedPage> {
+/**
+ * The selected documents behind an id, as many as fit into a page; one at least, unless there is none.
+ * @param upTo No further than this id.
+ */
+export async function scanPage(
+  on: Queryable,
+  selection: Selection,
+  after: string,
+  upTo?: string,
+): Promise<ScannedPage> {
   const params = new Params()
-  const where = selectionSql(selection, params)
+  const bound = upTo === undefined ? '' : ` AND d.id <= ${params.add(upTo)}`
+  const where = selectionSql(selection, params) + bound
   const rows = await query<StoredDocument & { position: number }>(
     on,
     `WITH h AS MATERIALIZED (SELECT dualstore.log_head() AS position)
@@ -39,14 +48,16 @@ export async function scanPage(on: Queryable, selection: Selection, after: strin
  * reader is: a document that is there all the time comes exactly once, one that comes or goes meanwhile may or may
  * not be seen.
  * @param after Starts behind this id.
+ * @param upTo Goes no further than this id.
  */
 export async function* scanDocuments(
   on: Queryable,
   selection: Selection,
   after = '',
+  upTo?: string,
 ): AsyncGenerator<StoredDocument[]> {
   for (let last = after; ; ) {
-    const { documents } = await scanPage(on, selection, last)
+    const { documents } = await scanPage(on, selection, last, upTo)
     // A page that its bytes have cut short holds one document at least, so an empty one is the end.
     if (documents.length === 0) return
     yield documents

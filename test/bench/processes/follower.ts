@@ -118,6 +118,11 @@ const nothing: Mirror = {
   recent: async () => [],
   count: async () => 0,
   drop: async () => {},
+  raw: async function* () {},
+  rawMany: async () => new Map(),
+  forgetPosition: async () => {},
+  foreign: async function* () {},
+  removeForeign: async () => 0,
   ping: async () => {},
   close: async () => {},
 }
