@@ -4,6 +4,7 @@ import pino, { type DestinationStream, type Logger, type LoggerOptions } from 'p
 import { buildApp } from './app.js'
 import { authIsOn, type Config, type LoadedConfig, requireSafeConfig } from './config/index.js'
 import { type Context, openContext } from './context.js'
+import { errorForLog } from './services/error-for-log.js'
 import { withoutSecrets } from './services/key-format.js'
 
 /** A server that listens. */
@@ -24,6 +25,7 @@ export function createLogger(config: Config, stream?: DestinationStream): Logger
   const options: LoggerOptions = {
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],
+    serializers: { err: errorForLog },
     // A key in a place where nobody expects one, such as a path.
     hooks: { streamWrite: withoutSecrets },
     ...(config.nodeEnv === 'development' && { transport: { target: 'pino-pretty' } }),
