@@ -5,6 +5,7 @@ import { buildApp } from './app.js'
 import { authIsOn, type Config, type LoadedConfig, requireSafeConfig } from './config/index.js'
 import { type Context, openContext } from './context.js'
 import { loggedRequest } from './plugins/logged-request.js'
+import { errorForLog } from './services/error-for-log.js'
 import { withoutSecrets } from './services/key-format.js'
 
 /** A server that listens. */
@@ -25,7 +26,7 @@ export function createLogger(config: Config, destination?: DestinationStream): L
   const options: LoggerOptions = {
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],
-    serializers: { req: loggedRequest },
+    serializers: { req: loggedRequest, err: errorForLog },
     // A key in a place where nobody expects one, such as a path.
     hooks: { streamWrite: withoutSecrets },
   }
