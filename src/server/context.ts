@@ -5,10 +5,11 @@ import { readHead } from './changes/read.js'
 import { createClosers } from './closing.js'
 import type { Config } from './config/index.js'
 import { startEmbedded } from './db/embedded.js'
+import { serversOf } from './db/hosts.js'
 import { listen } from './db/listen.js'
 import { migrate, requireMigrated } from './db/migrate.js'
-import { breakConnections, openPool, type Pool, query } from './db/pool.js'
-import { codeOf, isUnavailable } from './db/sqlstate.js'
+import { availabilityOf, currentUrl, openPool, type Pool, query, silenceOf, whenRenewed } from './db/pool.js'
+import { codeOf, isUnavailable, storeError } from './db/sqlstate.js'
 import { retrying } from './db/transaction.js'
 import { DualstoreError } from './errors.js'
 import type { Log } from './followers/contract.js'
@@ -65,7 +66,7 @@ export async function openContext(
 ): Promise<Context> {
   const closers = createClosers()
   try {
-    const { url, pool } = await openDatabase(config, log, closers.add)
+    const pool = await openDatabase(config, log, closers.add)
     const mayMigrate = options.migrate === 'any' || config.databaseUrl === undefined
     await (mayMigrate ? migrate(pool) : requireMigrated(pool))
     await ensureShipped(pool)
@@ -129,19 +130,22 @@ export async function openContext(
       status: createStatusService({ pool, registry, mirror, progress }),
       startFollowers() {
         const listener = listen({
-          url,
+          url: () => currentUrl(pool),
           channels: [CHANGES_CHANNEL, COLLECTIONS_CHANNEL],
           onNotification: (channel) => hints.received(channel),
           onConnected: () => {
             hints.received(CHANGES_CHANNEL)
             hints.received(COLLECTIONS_CHANNEL)
           },
-          onError: (err) => log.warn({ err }, 'cannot listen for notifications; polling instead'),
-          onSilence: () => {
-            log.error({}, 'PostgreSQL does not answer; breaking its connections')
-            breakConnections(pool)
+          onError: (err) => {
+            log.warn({ err }, 'cannot listen for notifications; polling instead')
+            availabilityOf(pool).reach.doubt(err)
           },
+          onSilence: () => availabilityOf(pool).reach.open(new Error('PostgreSQL does not answer')),
+          silenceMs: config.databaseSilenceMs,
+          heard: () => silenceOf(pool),
         })
+        whenRenewed(pool, listener.renew)
         closers.add(() => listener.stop())
         closers.add(hints.on(COLLECTIONS_CHANNEL, () => void registry.refresh().catch(() => {})))
         closers.add(registry.watch(REGISTRY_REFRESH_MS))
@@ -189,7 +193,7 @@ export async function withDatabase<T>(
 ): Promise<T> {
   const closers = createClosers()
   try {
-    return await work((await openDatabase(config, log, closers.add)).pool)
+    return await work(await openDatabase(config, log, closers.add))
   } finally {
     await closers.close()
   }
@@ -199,7 +203,7 @@ async function openDatabase(
   config: Config,
   log: Log,
   onClose: (close: () => Promise<void>) => void,
-): Promise<{ url: string; pool: Pool }> {
+): Promise<Pool> {
   let url = config.databaseUrl
   if (url === undefined) {
     const server = await startEmbedded(config.dataDir)
@@ -214,19 +218,24 @@ async function openDatabase(
     statementTimeoutMs: config.databaseStatementTimeoutMs,
     applicationName: 'dualstore',
     onIdleError: (err) => log.warn({ err }, 'an idle PostgreSQL connection broke'),
+    onAvailability: (fields, message) => log.warn(fields, message),
   })
   onClose(() => pool.end())
-  await query(pool, 'SELECT 1').catch((error: unknown) => {
-    throw unreachable(url, error)
+  const reach = serversOf(url).length > 1 ? availabilityOf(pool).find() : query(pool, 'SELECT 1')
+  await reach.catch((error: unknown) => {
+    throw unreachable(url, storeError(error))
   })
-  return { url, pool }
+  return pool
 }
 
 /** An operator is told which PostgreSQL and why; requests, later on, are not. */
 function unreachable(url: string, error: unknown): unknown {
-  if (!isUnavailable(error) || !URL.canParse(url)) return error
-  const { hostname, port, pathname } = new URL(url)
-  const where = `${hostname || 'localhost'}:${port || 5432}${pathname}`
+  const servers = serversOf(url)
+  if (!isUnavailable(error) || !servers.every((server) => URL.canParse(server))) return error
+  const where = servers
+    .map((server) => new URL(server))
+    .map(({ hostname, port, pathname }) => `${hostname || 'localhost'}:${port || 5432}${pathname}`)
+    .join(' or ')
   const reason = codeOf(error) ?? (error as Error).message
   return new DualstoreError(
     'STORE_UNAVAILABLE',

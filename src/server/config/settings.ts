@@ -67,7 +67,7 @@ export const settings = {
   }),
 
   databaseUrl: postgres(url('postgresql', 'postgres'), undefined, ['DATABASE_URL'], {
-    help: 'PostgreSQL 15 to 18. Unset: an embedded PostgreSQL under the data directory.',
+    help: 'PostgreSQL 15 to 18; host1,host2 names several servers. Unset: an embedded one under the data directory.',
     secret: 'in-url',
   }),
   databasePoolSize: postgres(integer(2, 1000), 10, ['DATABASE_POOL_SIZE'], {
@@ -87,6 +87,9 @@ export const settings = {
       help: 'How long PostgreSQL may work on one statement. 0 leaves it to the server, as PgBouncer wants it.',
     },
   ),
+  databaseSilenceMs: postgres(integer(100, 60_000, 'milliseconds'), 500, ['DUALSTORE_DATABASE_SILENCE_MS'], {
+    help: 'PostgreSQL that does not answer a trivial statement for so long is away: requests get 503 at once.',
+  }),
   followPollMs: postgres(integer(10, 60_000, 'milliseconds'), 500, ['DUALSTORE_FOLLOW_POLL_MS'], {
     help: 'How often the change log is looked at when no notification comes.',
   }),

@@ -5,11 +5,14 @@ import pg from 'pg'
  * has stopped answering: a statement may take its time, but this connection has nothing else to do.
  */
 export interface Listener {
+  /** Makes a new connection: the server of this one is not to be used any more. */
+  renew(): void
   stop(): Promise<void>
 }
 
 export interface ListenOptions {
-  url: string
+  /** Asked each time a connection is made. */
+  url: () => string
   channels: readonly string[]
   onNotification: (channel: string) => void
   /** Told each time listening starts again: notifications may have been missed meanwhile. */
@@ -18,11 +21,14 @@ export interface ListenOptions {
   onError: (error: Error) => void
   /** Told when the connection stands, but a statement is not answered: everybody else is waiting in vain too. */
   onSilence: () => void
+  /** How long a statement that asks for nothing may take, milliseconds. */
+  silenceMs: number
+  /** Milliseconds since anybody else in this process had an answer: a machine that is busy is not an outage. */
+  heard: () => number
 }
 
 const RETRY_MS = 1000
-const PROBE_MS = 1000
-const PROBE_LIMIT_MS = 1500
+const PROBE_MS = 200
 
 /** Starts listening in the background; never rejects, because a notification is only ever a hint. */
 export function listen(options: ListenOptions): Listener {
@@ -37,12 +43,17 @@ export function listen(options: ListenOptions): Listener {
       // What has arrived while this process was busy is read before it is judged.
       probing = setTimeout(() => {
         if (client !== on) return
+        const left = options.silenceMs - options.heard()
+        if (left > 0) {
+          probing = setTimeout(silent, left)
+          return
+        }
         options.onSilence()
         retry(new Error('PostgreSQL does not answer'))
       }, 0)
     }
     probing = setTimeout(() => {
-      probing = setTimeout(silent, PROBE_LIMIT_MS)
+      probing = setTimeout(silent, options.silenceMs)
       on.query('SELECT 1').then(
         () => {
           if (client !== on || stopped) return
@@ -58,7 +69,7 @@ export function listen(options: ListenOptions): Listener {
     const broken = client
     client = undefined
     clearTimeout(probing)
-    broken?.end().catch(() => {})
+    if (broken !== undefined) breakOff(broken)
     if (stopped || timer !== undefined) return
     if (!down) options.onError(error)
     down = true
@@ -68,7 +79,7 @@ export function listen(options: ListenOptions): Listener {
   const connect = async () => {
     timer = undefined
     const fresh = new pg.Client({
-      connectionString: options.url,
+      connectionString: options.url(),
       application_name: 'dualstore listen',
       keepAlive: true,
       connectionTimeoutMillis: 2000,
@@ -90,6 +101,10 @@ export function listen(options: ListenOptions): Listener {
   void connect()
 
   return {
+    renew() {
+      down = true
+      retry(new Error('another server is used now'))
+    },
     async stop() {
       stopped = true
       clearTimeout(timer)
@@ -99,4 +114,11 @@ export function listen(options: ListenOptions): Listener {
       await open?.end().catch(() => {})
     },
   }
+}
+
+/** Without a goodbye, which a server that is stuck would never answer. */
+function breakOff(client: pg.Client): void {
+  client.end().catch(() => {})
+  const { stream } = (client as unknown as { connection: { stream: { destroy(): void } } }).connection
+  stream.destroy()
 }

@@ -20,12 +20,14 @@ afterEach(async () => {
 
 async function listening(on = url): Promise<void> {
   const listener = listen({
-    url: on,
+    url: () => on,
     channels: [CHANGES_CHANNEL],
     onNotification: () => told.notifications++,
     onConnected: () => told.connected++,
     onError: () => told.errors++,
     onSilence: () => told.silences++,
+    silenceMs: 500,
+    heard: () => Number.POSITIVE_INFINITY,
   })
   listeners.push(listener)
   await until(() => told.connected === 1)
@@ -107,12 +109,14 @@ test('stopping while nothing can be reached takes no longer than the connection 
   const proxy = await startProxy(url)
   proxy.freeze()
   const listener = listen({
-    url: proxy.through(url),
+    url: () => proxy.through(url),
     channels: [CHANGES_CHANNEL],
     onNotification: () => {},
     onConnected: () => {},
     onError: () => {},
     onSilence: () => {},
+    silenceMs: 500,
+    heard: () => Number.POSITIVE_INFINITY,
   })
   const asked = performance.now()
   await listener.stop()
