@@ -19,9 +19,11 @@ import { createProgress } from './followers/progress.js'
 import { createTail } from './followers/tail.js'
 import type { Services } from './ingest/service-sink.js'
 import type { Mirror } from './mirror/contract.js'
+import { type GuardedMirror, guardMirror } from './mirror/guarded.js'
 import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
 import { createConsistency } from './services/consistency.js'
 import { createDocumentService, type DocumentService } from './services/documents.js'
+import { createFallback } from './services/fallback.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
 import { createListingService, type ListingService } from './services/listing.js'
 import { createRegistry } from './services/registry.js'
@@ -77,7 +79,7 @@ export async function openContext(
     const registry = createRegistry(pool)
     await registry.refresh()
 
-    const mirror = config.dualWriteEnabled ? await openMirror(config, log) : undefined
+    const mirror = config.dualWriteEnabled ? guard(await openMirror(config, log), log) : undefined
     if (mirror !== undefined) closers.add(() => mirror.close())
     const progress = mirror && createProgress()
 
@@ -92,8 +94,10 @@ export async function openContext(
       defaultLevel: config.dualWriteConsistency,
       waitTimeoutMs: config.waitTimeoutMs,
       mirror: progress,
+      mirrorIsAway: () => mirror?.breaker.state !== 'closed',
     })
-    const listing = createListingService({ pool, registry, consistency, mirror })
+    const fallback = createFallback({ mirror, epoch, progress })
+    const listing = createListingService({ pool, registry, consistency, fallback, mirror })
     const tail = createTail({
       pool,
       epoch,
@@ -115,7 +119,7 @@ export async function openContext(
     closers.add(() => streams.close())
     log.debug({ epoch, position }, 'context is open')
     const instance = `${process.pid}-${randomUUID()}`
-    const documents = createDocumentService({ pool, registry, gatherer, hints, consistency, mirror })
+    const documents = createDocumentService({ pool, registry, gatherer, hints, consistency, fallback })
     const transfer = createTransferService({ pool, registry, gatherer, hints })
 
     return {
@@ -137,8 +141,8 @@ export async function openContext(
             hints.received(CHANGES_CHANNEL)
             hints.received(COLLECTIONS_CHANNEL)
           },
-          onError: (err) => {
-            log.warn({ err }, 'cannot listen for notifications; polling instead')
+          onError: (err, first) => {
+            if (first) log.warn({ err }, 'cannot listen for notifications; polling instead')
             availabilityOf(pool).reach.doubt(err)
           },
           onSilence: () => availabilityOf(pool).reach.open(new Error('PostgreSQL does not answer')),
@@ -262,6 +266,13 @@ async function openMirror(config: Config, log: Log): Promise<Mirror> {
     timeoutMs: config.mirrorTimeoutMs,
     log,
   })
+}
+
+/** A mirror that is there says so quickly; one that takes longer is as good as away for whoever reads it. */
+const PING_MS = 1000
+
+function guard(mirror: Mirror, log: Log): GuardedMirror {
+  return guardMirror(mirror, { pingMs: PING_MS, log })
 }
 
 async function ingestOpencode(

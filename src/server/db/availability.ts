@@ -20,6 +20,8 @@ export interface AvailabilityOptions {
   breakConnections(all: boolean): void
   /** Every connection is replaced by one to this server. */
   renew(url: string): void
+  /** It was away and is back. */
+  returned(): void
   /** Where connections lead now. */
   current(): string
   /** True when PostgreSQL is not wanted any more. */
@@ -32,7 +34,7 @@ const AWAY_PAUSE_MS = 250
 const READ_ONLY_PAUSE_MS = 1000
 
 export function createAvailability(options: AvailabilityOptions): Availability {
-  const { urls, connectTimeoutMs, breakConnections, renew, current, ended, log } = options
+  const { urls, connectTimeoutMs, breakConnections, renew, returned, current, ended, log } = options
 
   const find = async () => {
     if (ended()) return stop()
@@ -50,7 +52,10 @@ export function createAvailability(options: AvailabilityOptions): Availability {
       log({ err }, 'PostgreSQL is away: writes are refused, reads come from the mirror')
       breakConnections(false)
     },
-    onClosed: () => log({}, 'PostgreSQL is back'),
+    onClosed() {
+      log({}, 'PostgreSQL is back')
+      returned()
+    },
     // Silent on the connection that listens, and on a new one: even an index that is being built will not finish.
     onStillAway: () => breakConnections(true),
   })

@@ -5,9 +5,9 @@ import pg from 'pg'
  * has stopped answering: a statement may take its time, but this connection has nothing else to do.
  */
 export interface Listener {
-  /** Makes a new connection: the server of this one is not to be used any more. */
+  /** Makes a new connection at once: another server is used now, or PostgreSQL is known to be back. */
   renew(): void
-  stop(): Promise<void>
+  stop(): void
 }
 
 export interface ListenOptions {
@@ -17,8 +17,11 @@ export interface ListenOptions {
   onNotification: (channel: string) => void
   /** Told each time listening starts again: notifications may have been missed meanwhile. */
   onConnected: () => void
-  /** Told once per outage. Behind PgBouncer in transaction mode LISTEN never works, and polling carries on alone. */
-  onError: (error: Error) => void
+  /**
+   * Told each time it fails, and whether that is the first time of an outage. Behind PgBouncer in transaction mode
+   * LISTEN never works, and polling carries on alone.
+   */
+  onError: (error: Error, first: boolean) => void
   /** Told when the connection stands, but a statement is not answered: everybody else is waiting in vain too. */
   onSilence: () => void
   /** How long a statement that asks for nothing may take, milliseconds. */
@@ -27,7 +30,7 @@ export interface ListenOptions {
   heard: () => number
 }
 
-const RETRY_MS = 1000
+const RETRY_MS = 250
 const PROBE_MS = 200
 
 /** Starts listening in the background; never rejects, because a notification is only ever a hint. */
@@ -71,7 +74,7 @@ export function listen(options: ListenOptions): Listener {
     clearTimeout(probing)
     if (broken !== undefined) breakOff(broken)
     if (stopped || timer !== undefined) return
-    if (!down) options.onError(error)
+    options.onError(error, !down)
     down = true
     timer = setTimeout(connect, RETRY_MS)
   }
@@ -85,7 +88,7 @@ export function listen(options: ListenOptions): Listener {
       connectionTimeoutMillis: 2000,
     })
     client = fresh
-    fresh.on('error', retry)
+    fresh.on('error', (error) => client === fresh && retry(error))
     fresh.on('end', () => client === fresh && retry(new Error('the listening connection ended')))
     fresh.on('notification', (message) => options.onNotification(message.channel))
     try {
@@ -102,16 +105,19 @@ export function listen(options: ListenOptions): Listener {
 
   return {
     renew() {
-      down = true
-      retry(new Error('another server is used now'))
+      if (stopped) return
+      clearTimeout(timer)
+      clearTimeout(probing)
+      if (client !== undefined) breakOff(client)
+      void connect()
     },
-    async stop() {
+    stop() {
       stopped = true
       clearTimeout(timer)
       clearTimeout(probing)
       const open = client
       client = undefined
-      await open?.end().catch(() => {})
+      if (open !== undefined) breakOff(open)
     },
   }
 }

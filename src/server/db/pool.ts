@@ -109,6 +109,7 @@ export function openPool(options: PoolOptions): Pool {
         }
         door.onRenewed()
       },
+      returned: () => door.onRenewed(),
     }),
   }
   pool.on('error', (error) => {
@@ -149,7 +150,7 @@ export function silenceOf(pool: Pool): number {
   return performance.now() - doorOf(pool).lastAnswer
 }
 
-/** Calls back whenever connections are replaced, because another server is used or this one has changed. */
+/** Calls back when connections are to be made anew: another server is used, this one has changed, or is back. */
 export function whenRenewed(pool: Pool, listener: () => void): void {
   doorOf(pool).onRenewed = listener
 }

@@ -25,7 +25,7 @@ const reactions: Readonly<Record<string, 'retry' | 'unavailable'>> = {
 }
 
 /** What a statement ends with that is past its time limit. */
-const QUERY_CANCELED = '57014'
+export const QUERY_CANCELED = '57014'
 /** A replica, or a primary that was demoted, or a session that is read-only by default. */
 export const READ_ONLY = '25006'
 export const TOO_MANY_CONNECTIONS = '53300'

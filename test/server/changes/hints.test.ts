@@ -14,7 +14,7 @@ beforeEach(() => {
   told = { notifications: 0, connected: 0, errors: 0, silences: 0 }
 })
 afterEach(async () => {
-  for (const listener of listeners) await listener.stop()
+  for (const listener of listeners) listener.stop()
   listeners = []
 })
 
@@ -24,7 +24,7 @@ async function listening(on = url): Promise<void> {
     channels: [CHANGES_CHANNEL],
     onNotification: () => told.notifications++,
     onConnected: () => told.connected++,
-    onError: () => told.errors++,
+    onError: (_error, first) => first && told.errors++,
     onSilence: () => told.silences++,
     silenceMs: 500,
     heard: () => Number.POSITIVE_INFINITY,
@@ -101,11 +101,11 @@ test('PostgreSQL that stops answering is noticed, once it answers again listenin
   proxy.restore()
   await until(() => told.connected === 2)
   expect(told.errors).toBe(1)
-  for (const listener of listeners.splice(0)) await listener.stop()
+  for (const listener of listeners.splice(0)) listener.stop()
   await proxy.close()
 })
 
-test('stopping while nothing can be reached takes no longer than the connection attempt', async () => {
+test('stopping while nothing can be reached does not wait for the connection attempt', async () => {
   const proxy = await startProxy(url)
   proxy.freeze()
   const listener = listen({
@@ -119,7 +119,7 @@ test('stopping while nothing can be reached takes no longer than the connection 
     heard: () => Number.POSITIVE_INFINITY,
   })
   const asked = performance.now()
-  await listener.stop()
-  expect(performance.now() - asked).toBeLessThan(4000)
+  listener.stop()
+  expect(performance.now() - asked).toBeLessThan(1000)
   await proxy.close()
 })
