@@ -6,6 +6,7 @@ import { DualstoreError } from './errors.js'
 import { authIsOn, registerAuth } from './plugins/auth.js'
 import { answerClientError } from './plugins/client-errors.js'
 import { registerErrors, sendError } from './plugins/errors.js'
+import { registerMetrics } from './plugins/metrics.js'
 import { registerOpenApi } from './plugins/openapi.js'
 import { registerParsing } from './plugins/parsing.js'
 import { registerSecurity } from './plugins/security.js'
@@ -15,6 +16,7 @@ import { documentRoutes } from './routes/documents.js'
 import { healthRoutes } from './routes/health.js'
 import { importRoutes } from './routes/import.js'
 import { indexRoutes } from './routes/index.js'
+import { metricsRoutes } from './routes/metrics.js'
 import { streamingRoutes } from './routes/streaming.js'
 
 /** An id of 512 bytes, every one of them percent-encoded. */
@@ -23,7 +25,7 @@ const LOOPBACK = /^(localhost|127(\.\d+){3}|::1|\[::1\])$/
 
 /** Builds the HTTP application on an open context. Nothing listens and nothing is started. */
 export async function buildApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
-  const { config, documents, listing, collections, transfer, streams, status } = context
+  const { config, documents, listing, collections, transfer, streams, status, metrics } = context
   const development = config.nodeEnv === 'development'
   const app = Fastify({
     loggerInstance: logger,
@@ -64,6 +66,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     const level = reply.statusCode >= 400 ? 'info' : 'debug'
     request.log[level]({ req: request, res: reply, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
   })
+  if (metrics !== undefined) registerMetrics(app, context.counters)
   await registerSecurity(app, config)
   registerAuth(app, config)
   await registerOpenApi(app, config, collections)
@@ -72,6 +75,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   const debugAllowed = authIsOn(config) || LOOPBACK.test(config.host)
   await app.register(indexRoutes, { apiPrefix, version, listing, debugAllowed })
   await app.register(healthRoutes, { status, version })
+  if (metrics !== undefined) await app.register(metricsRoutes, { metrics })
   await app.register(collectionRoutes, { prefix: apiPrefix, collections })
   await app.register(bulkRoutes, { prefix: apiPrefix, documents, listing, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })

@@ -26,6 +26,8 @@ import { createDocumentService, type DocumentService } from './services/document
 import { createFallback } from './services/fallback.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
 import { createListingService, type ListingService } from './services/listing.js'
+import { type Counters, createCounters } from './services/metrics/counters.js'
+import { createMetricsService, type MetricsService } from './services/metrics.js'
 import { createRegistry } from './services/registry.js'
 import { createStatusService, type StatusService } from './services/status.js'
 import { createStreamService, type StreamService } from './services/streams.js'
@@ -42,7 +44,10 @@ export interface Context {
   transfer: TransferService
   streams: StreamService
   status: StatusService
-  mirror: Mirror | undefined
+  /** undefined: they are switched off. */
+  metrics: MetricsService | undefined
+  counters: Counters
+  mirror: GuardedMirror | undefined
   /** Starts what follows the log and keeps house; only a server does. */
   startFollowers(): void
   /** Lets what is gathered finish, stops followers, closes both stores. Once; keeps the first error. */
@@ -79,12 +84,16 @@ export async function openContext(
     const registry = createRegistry(pool)
     await registry.refresh()
 
-    const mirror = config.dualWriteEnabled ? guard(await openMirror(config, log), log) : undefined
+    const counters = createCounters()
+    const mirror = config.dualWriteEnabled ? guard(await openMirror(config, log), log, counters) : undefined
     if (mirror !== undefined) closers.add(() => mirror.close())
     const progress = mirror && createProgress()
 
     const gatherer = createGatherer({
-      run: (writes) => retrying(() => writeDocuments(pool, writes)),
+      run: (writes) => {
+        counters.gathered(writes.length)
+        return retrying(() => writeDocuments(pool, writes))
+      },
       refuse: refusedRow,
     })
     closers.add(() => gatherer.drain())
@@ -117,6 +126,19 @@ export async function openContext(
       maxClientsPerOwner: config.streamMaxConnectionsPerAddress,
     })
     closers.add(() => streams.close())
+    const metrics =
+      config.metrics === 'off'
+        ? undefined
+        : createMetricsService({
+            counters,
+            version: config.apiVersion,
+            pool,
+            mirror,
+            progress,
+            gatherer,
+            streams,
+          })
+    closers.add(() => metrics?.close())
     log.debug({ epoch, position }, 'context is open')
     const instance = `${process.pid}-${randomUUID()}`
     const documents = createDocumentService({ pool, registry, gatherer, hints, consistency, fallback })
@@ -125,6 +147,8 @@ export async function openContext(
     return {
       config,
       log,
+      metrics,
+      counters,
       mirror,
       documents,
       listing,
@@ -271,8 +295,8 @@ async function openMirror(config: Config, log: Log): Promise<Mirror> {
 /** A mirror that is there says so quickly; one that takes longer is as good as away for whoever reads it. */
 const PING_MS = 1000
 
-function guard(mirror: Mirror, log: Log): GuardedMirror {
-  return guardMirror(mirror, { pingMs: PING_MS, log })
+function guard(mirror: Mirror, log: Log, { applied }: Counters): GuardedMirror {
+  return guardMirror(mirror, { pingMs: PING_MS, log, onApplied: applied })
 }
 
 async function ingestOpencode(

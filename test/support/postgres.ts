@@ -46,13 +46,14 @@ function clusterIn(home: string): TestPostgresServer {
     async signal(name) {
       const pid = await postmaster()
       // The postmaster first: one that is not stopped would make new children meanwhile.
-      for (const one of [pid, ...(await childrenOf(pid))]) process.kill(one, name)
+      send(pid, name)
+      for (const child of await childrenOf(pid)) send(child, name)
     },
     async kill9() {
       const pid = await postmaster()
       // Without the postmaster the others end by themselves, but not those that are stopped.
       const all = [pid, ...(await childrenOf(pid))]
-      for (const one of all) if (await isAlive(one)) process.kill(one, 'SIGKILL')
+      for (const one of all) send(one, 'SIGKILL')
       for (const one of all) while (await isAlive(one)) await delay(10)
       await running?.close()
       running = undefined
@@ -92,6 +93,15 @@ async function own(copy: string, original: string): Promise<void> {
   const { execa } = await import('execa')
   await execa('chown', ['-R', `--reference=${original}`, copy])
   await execa('chmod', ['700', copy])
+}
+
+/** To a process that may have ended meanwhile. */
+function send(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
 }
 
 async function childrenOf(pid: number): Promise<number[]> {

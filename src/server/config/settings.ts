@@ -34,6 +34,7 @@ const docs = inGroup('API documentation')
 const streams = inGroup('Streams')
 const cache = inGroup('Cache')
 const ingest = inGroup('Ingest')
+const metrics = inGroup('Metrics')
 const DAY_MS = 86_400_000
 
 /** Every setting, each declared once: type, default, environment names, help; flags and documentation follow. */
@@ -156,6 +157,14 @@ export const settings = {
 
   openapiEnabled: docs(flag, true, ['OPENAPI_ENABLED'], { help: 'Serve the API documentation.' }),
   openapiPath: docs(path, '/docs', ['OPENAPI_PATH'], { help: 'Where the API documentation is served.' }),
+
+  metrics: metrics(oneOf('on', 'off'), 'on', ['DUALSTORE_METRICS'], {
+    help: 'Serve /metrics for Prometheus.',
+  }),
+  metricsToken: metrics(text, undefined, ['DUALSTORE_METRICS_TOKEN'], {
+    help: 'Bearer token for /metrics alone. Unset: whoever may use the API may read them.',
+    secret: 'all',
+  }),
 
   ingestOpencodeUrl: ingest(url('http', 'https'), undefined, ['DUALSTORE_INGEST_OPENCODE_URL'], {
     help: 'OpenCode server that `serve` follows into opencode_events and session_messages. Unset: none.',

@@ -24,22 +24,43 @@ export function registerAuth(app: FastifyInstance, config: Config): void {
   const allow = (principal: Principal) => async (request: FastifyRequest) => {
     request.access = { principal, address: request.ip }
   }
+  const mayReadMetrics = metricsToken(config)
   if (!authIsOn(config)) {
     app.addHook('onRequest', allow(unrestricted('everyone')))
+    app.addHook('onRequest', async (request, reply) => {
+      if (mayReadMetrics(request) === false) return refuse(reply, 'invalid authorization header')
+    })
     return
   }
   const token = digest(config.authBearerToken ?? '')
   app.log.warn({}, 'the single bearer token of the legacy server is in use')
   app.addHook('onRequest', async (request, reply) => {
-    if (request.routeOptions.url === '/health/live') return
+    if (request.routeOptions.url === '/health/live' || mayReadMetrics(request)) return
     const { authorization } = request.headers
     if (authorization === undefined) return refuse(reply, 'missing authorization header')
-    const [, given] = /^Bearer +(\S+)$/i.exec(authorization) ?? []
+    const given = bearer(authorization)
     if (given === undefined || !timingSafeEqual(digest(given), token)) {
       return refuse(reply, 'invalid authorization header')
     }
   })
   app.addHook('onRequest', allow(unrestricted('legacy')))
+}
+
+/**
+ * Whether a request for /metrics has the token that is for them alone: a Prometheus need not have a key that opens
+ * everything. undefined: another request, or there is no such token.
+ */
+function metricsToken(config: Config): (request: FastifyRequest) => boolean | undefined {
+  if (config.metricsToken === undefined) return () => undefined
+  const token = digest(config.metricsToken)
+  return ({ routeOptions, headers }) =>
+    routeOptions.url === '/metrics'
+      ? timingSafeEqual(digest(bearer(headers.authorization) ?? ''), token)
+      : undefined
+}
+
+function bearer(authorization: string | undefined): string | undefined {
+  return /^Bearer +(\S+)$/i.exec(authorization ?? '')?.[1]
 }
 
 /** The legacy body, as text: a route's own schema of error answers knows other members and would refuse it. */

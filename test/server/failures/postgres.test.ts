@@ -1,9 +1,11 @@
 import type { FastifyInstance } from 'fastify'
 import pg from 'pg'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { availabilityOf, openPool, query } from '../../../src/server/db/pool.js'
 import { until } from '../../support/follower.js'
 import { type Answer, bodies, type CallOptions, call } from '../../support/http.js'
 import { atEndOfFile } from '../../support/leaks.js'
+import { readMetrics } from '../../support/metrics.js'
 import { startPostgres, type TestPostgresServer } from '../../support/postgres.js'
 import { type StoreProxy, startProxy } from '../../support/proxy.js'
 import { testServer } from '../../support/server.js'
@@ -83,8 +85,14 @@ const LISTENING = `SELECT 1 FROM pg_stat_activity WHERE application_name = 'dual
 
 describe('away', () => {
   test('killed with -9: refused, read from the mirror, back when it is started again', async () => {
+    await readMetrics(app)
     await postgres.kill9()
     await expectAway()
+    const metrics = await readMetrics(app)
+    expect(metrics.get('dualstore_postgres_up')).toBe(0)
+    expect(metrics.get('dualstore_breaker_state{store="postgres"}')).toBeGreaterThan(0)
+    // What was known last is told all the same.
+    expect(metrics.get('dualstore_follower_lag_changes{follower="mirror"}')).toBe(0)
     await postgres.start()
     proxy.retarget(postgres.url)
     await expectBack()
@@ -174,12 +182,16 @@ describe('slow', () => {
 })
 
 describe('serves, but not everything', () => {
+  const writesState = async () =>
+    (await readMetrics(app)).get('dualstore_breaker_state{store="postgres_writes"}')
+
   test('read-only: writes are refused, reads still come from PostgreSQL; back without a restart', async () => {
     await postgres.run('ALTER SYSTEM SET default_transaction_read_only = on', 'SELECT pg_reload_conf()')
     await until(async () => (await write()).status === 503)
     await expectRefused(write())
     const document = await read()
     expect([document.status, document.headers['x-dualstore-source']]).toEqual([200, undefined])
+    await until(async () => (await writesState()) !== 0)
     await postgres.run(
       'SET default_transaction_read_only = off',
       'ALTER SYSTEM RESET default_transaction_read_only',
@@ -227,8 +239,28 @@ describe('serves, but not everything', () => {
     await successor.start()
     proxy.retarget(successor.url)
     await expectBack(successor)
+    await until(async () => (await writesState()) === 0)
     await expectRefusedNowhere()
+    await expectFoundAmong(postgres.url, successor.url)
   })
+
+  /** A connection string that names both leads to the one that takes writes, and to the other when that is gone. */
+  async function expectFoundAmong(standby: string, primary: string): Promise<void> {
+    const both = new URL(standby)
+    const url = standby.replace(both.host, `${both.host},${new URL(primary).host}`)
+    const pool = openPool({
+      url,
+      size: 2,
+      connectTimeoutMs: 2000,
+      statementTimeoutMs: 5000,
+      applicationName: 'both',
+      onIdleError: () => {},
+    })
+    await availabilityOf(pool).find()
+    const [row] = await query(pool, 'SELECT pg_is_in_recovery() AS standby')
+    expect(row).toEqual({ standby: false })
+    await pool.end()
+  }
 
   /** No connection is left that leads to the former primary. */
   async function expectRefusedNowhere(): Promise<void> {
