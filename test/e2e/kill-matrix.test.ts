@@ -9,7 +9,7 @@ describe.runIf(await serverIsAvailable())('kill matrix, in short', () => {
   test('nothing acknowledged is lost, the stores end equal', { timeout: 120_000 }, async () => {
     const report = await matrixRun({
       seed,
-      writes: 3000,
+      writes: 1500,
       disturbances: [
         ['leader', 'kill'],
         ['postgres', 'kill'],
@@ -19,6 +19,6 @@ describe.runIf(await serverIsAvailable())('kill matrix, in short', () => {
     })
     console.info(report)
     expect(report.violations).toEqual([])
-    expect(report.acknowledged).toBeGreaterThanOrEqual(3000)
+    expect(report.acknowledged).toBeGreaterThanOrEqual(1500)
   })
 })

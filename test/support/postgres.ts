@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs'
-import { cp, readdir, readFile, writeFile } from 'node:fs/promises'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { cp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type EmbeddedServer, startEmbedded } from '../../src/server/db/embedded.js'
@@ -47,14 +47,14 @@ function clusterIn(home: string): TestPostgresServer {
       const pid = await postmaster()
       // The postmaster first: one that is not stopped would make new children meanwhile.
       send(pid, name)
-      for (const child of await childrenOf(pid)) send(child, name)
+      for (const child of childrenOf(pid)) send(child, name)
     },
     async kill9() {
       const pid = await postmaster()
       // Without the postmaster the others end by themselves, but not those that are stopped.
-      const all = [pid, ...(await childrenOf(pid))]
+      const all = [pid, ...childrenOf(pid)]
       for (const one of all) send(one, 'SIGKILL')
-      for (const one of all) while (await isAlive(one)) await delay(10)
+      for (const one of all) while (isAlive(one)) await delay(10)
       await running?.close()
       running = undefined
     },
@@ -104,22 +104,25 @@ function send(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-async function childrenOf(pid: number): Promise<number[]> {
-  const children: number[] = []
-  for (const name of await readdir('/proc')) {
-    if (/^\d+$/.test(name) && (await statOf(name))?.parent === pid) children.push(Number(name))
-  }
-  return children
+/** Read at once and not in turns: on a busy machine that would take seconds, in which they come and go. */
+function childrenOf(pid: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && statOf(name)?.parent === pid)
+    .map(Number)
 }
 
-async function isAlive(pid: number): Promise<boolean> {
-  const stat = await statOf(String(pid))
+function isAlive(pid: number): boolean {
+  const stat = statOf(String(pid))
   return stat !== undefined && stat.state !== 'Z'
 }
 
-async function statOf(pid: string): Promise<{ state: string; parent: number } | undefined> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
-  // "pid (command) state parent …", and a command may hold anything.
-  const [state, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return state ? { state, parent: Number(parent) } : undefined
+function statOf(pid: string): { state: string; parent: number } | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    // "pid (command) state parent …", and a command may hold anything.
+    const [state = '', parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return { state, parent: Number(parent) }
+  } catch {
+    return undefined
+  }
 }
