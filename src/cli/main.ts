@@ -4,6 +4,7 @@ import { Command } from 'commander'
 import { collectionsCommand } from './commands/collections.js'
 import { configCommand } from './commands/config.js'
 import { dbCommand } from './commands/db.js'
+import { doctorCommand } from './commands/doctor.js'
 import { healthCommand } from './commands/health.js'
 import { ingestCommand } from './commands/ingest.js'
 import { serveCommand } from './commands/serve.js'
@@ -34,6 +35,7 @@ Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usag
   const commands = [
     serveCommand(),
     healthCommand(),
+    doctorCommand(),
     configCommand(),
     dbCommand(),
     collectionsCommand(),

@@ -22,6 +22,7 @@ import type { Mirror } from './mirror/contract.js'
 import { type GuardedMirror, guardMirror } from './mirror/guarded.js'
 import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
 import { createConsistency } from './services/consistency.js'
+import { examine, type Finding } from './services/doctor.js'
 import { createDocumentService, type DocumentService } from './services/documents.js'
 import { createFallback } from './services/fallback.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
@@ -222,6 +223,19 @@ export async function withDatabase<T>(
   const closers = createClosers()
   try {
     return await work(await openDatabase(config, log, closers.add))
+  } finally {
+    await closers.close()
+  }
+}
+
+/** What is wrong with both stores and the settings, as they are; nothing is migrated or started that is not needed. */
+export async function diagnose(config: Config, log: Log): Promise<Finding[]> {
+  const closers = createClosers()
+  try {
+    const pool = await openDatabase(config, log, closers.add).catch((error: Error) => error)
+    const mirror = config.dualWriteEnabled ? await openMirror(config, log) : undefined
+    if (mirror !== undefined) closers.add(() => mirror.close())
+    return await examine({ settings: config, pool, mirror })
   } finally {
     await closers.close()
   }

@@ -95,6 +95,7 @@ export function guardMirror(mirror: Mirror, { pingMs, log, onApplied }: GuardOpt
     count: (definition) => read(() => mirror.count(definition)),
     drop: (definition) => write(() => mirror.drop(definition)),
     ping: () => mirror.ping(),
+    examine: (definitions) => mirror.examine(definitions),
     close() {
       closed = true
       breaker.stop()

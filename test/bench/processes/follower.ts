@@ -119,6 +119,7 @@ const nothing: Mirror = {
   count: async () => 0,
   drop: async () => {},
   ping: async () => {},
+  examine: async () => ({ clock: Date.now(), missingIndexes: [] }),
   close: async () => {},
 }
 
