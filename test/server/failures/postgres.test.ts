@@ -23,7 +23,10 @@ beforeAll(async () => {
   postgres = await startPostgres()
   proxy = await startProxy(postgres.url)
   atEndOfFile(() => proxy.close())
-  app = await testServer('embedded', { databaseUrl: proxy.through(postgres.url) })
+  app = await testServer('embedded', {
+    databaseUrl: proxy.through(postgres.url),
+    databaseStatementTimeoutMs: 2000,
+  })
   const known = await call(app, 'POST', MESSAGES, {
     body: { id: 'known', ...body },
     headers: { 'x-dualstore-consistency': 'strict' },
@@ -83,6 +86,14 @@ const SESSIONS_OF_SERVER = `SELECT 1 FROM pg_stat_activity WHERE application_nam
   AND application_name <> 'dualstore embedded'`
 const LISTENING = `SELECT 1 FROM pg_stat_activity WHERE application_name = 'dualstore listen' AND query = 'SELECT 1'`
 
+/** Keeps every write waiting until its connection is ended. */
+async function holdLog(): Promise<pg.Client> {
+  const holder = new pg.Client({ connectionString: postgres.url })
+  await holder.connect()
+  await holder.query('BEGIN; SELECT dualstore.lock_log()')
+  return holder
+}
+
 describe('away', () => {
   test('killed with -9: refused, read from the mirror, back when it is started again', async () => {
     await readMetrics(app)
@@ -135,9 +146,7 @@ describe('away', () => {
   })
 
   test('the network is cut in the middle of a write', async () => {
-    const holder = new pg.Client({ connectionString: postgres.url })
-    await holder.connect()
-    await holder.query('BEGIN; SELECT dualstore.lock_log()')
+    const holder = await holdLog()
     const held = write()
     await until(async () => {
       const { rows } = await holder.query(
@@ -162,6 +171,16 @@ describe('away', () => {
 })
 
 describe('slow', () => {
+  test('a statement that takes too long fails alone, and is no outage', async () => {
+    const holder = await holdLog()
+    const { answer } = await timed(write())
+    expect([answer.status, answer.json.message]).toEqual([503, expect.stringContaining('took too long')])
+    expect((await read()).headers['x-dualstore-source']).toBeUndefined()
+    expect((await readMetrics(app)).get('dualstore_breaker_state{store="postgres"}')).toBe(0)
+    await holder.end()
+    await expectBack()
+  })
+
   test('a delay below the limit is served, only later', async () => {
     proxy.slow(100)
     const { answer } = await timed(write())
