@@ -7,7 +7,7 @@ const only = (name, ...allowed) => ({
   name: `${name}-imports`,
   severity: 'error',
   from: { path: room(name) },
-  to: { path: '^(src|bin)/', pathNot: rooms(name, ...allowed, 'errors') },
+  to: { path: '^(src|bin)/', pathNot: rooms(name, ...allowed, 'errors', 'breaker') },
 })
 
 module.exports = {

@@ -5,6 +5,7 @@ import { backupCommand } from './commands/backup.js'
 import { collectionsCommand } from './commands/collections.js'
 import { configCommand } from './commands/config.js'
 import { dbCommand } from './commands/db.js'
+import { doctorCommand } from './commands/doctor.js'
 import { healthCommand } from './commands/health.js'
 import { ingestCommand } from './commands/ingest.js'
 import { jobsCommand } from './commands/jobs.js'
@@ -42,6 +43,7 @@ Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usag
   const commands = [
     serveCommand(),
     healthCommand(),
+    doctorCommand(),
     configCommand(),
     dbCommand(),
     collectionsCommand(),

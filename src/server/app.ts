@@ -10,6 +10,7 @@ import { registerBodyTimeouts } from './plugins/body-timeouts.js'
 import { answerClientError } from './plugins/client-errors.js'
 import { httpOptions, registerConnections } from './plugins/connections.js'
 import { registerErrors, sendError } from './plugins/errors.js'
+import { registerMetrics } from './plugins/metrics.js'
 import { registerOpenApi } from './plugins/openapi.js'
 import { registerParsing } from './plugins/parsing.js'
 import { registerPressure } from './plugins/pressure.js'
@@ -27,11 +28,12 @@ import { importRoutes } from './routes/import.js'
 import { indexRoutes } from './routes/index.js'
 import { jobRoutes } from './routes/jobs.js'
 import { keyRoutes } from './routes/keys.js'
+import { metricsRoutes } from './routes/metrics.js'
 import { parkedRoutes } from './routes/parked.js'
 import { streamingRoutes } from './routes/streaming.js'
 import { tokenRoutes } from './routes/tokens.js'
 import { createAuthFailures } from './services/auth-failures.js'
-import { createLegacyAuthenticator } from './services/legacy-token.js'
+import { createLegacyAuthenticator, createMetricsAuthenticator } from './services/fixed-token.js'
 
 /** An id of 512 bytes, every one of them percent-encoded. */
 const MAX_PARAM_LENGTH = 512 * 3
@@ -39,7 +41,7 @@ const MAX_PARAM_LENGTH = 512 * 3
 /** Builds the HTTP application on an open context. Nothing listens and nothing is started. */
 export async function buildApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
   const { config, documents, documentAudit, listing, collections, transfer, streams, status } = context
-  const { keys, audit } = context
+  const { keys, audit, metrics } = context
   const development = config.nodeEnv === 'development'
   const app = Fastify({
     loggerInstance: logger,
@@ -84,6 +86,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     const level = reply.statusCode >= 400 ? 'info' : 'debug'
     request.log[level]({ req: request, res: reply, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
   })
+  if (metrics !== undefined) registerMetrics(app, context.counters)
   await registerSecurity(app, config)
   await registerPressure(app, config)
   const tokens = context.tokensWith(await registerTokenCodec(app, { clockSkewMs: config.tokenClockSkewMs }))
@@ -98,6 +101,8 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
       ...(context.issuer === undefined ? [] : [context.issuer]),
     ],
     queryAuthenticator: tokens.streamAuthenticator,
+    metricsAuthenticator:
+      config.metricsToken === undefined ? undefined : createMetricsAuthenticator(config.metricsToken),
     legacyAnswers: legacyToken !== undefined,
     failures: createAuthFailures({ perMinute: config.authAttemptsPerMinute }),
   })
@@ -110,6 +115,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   const debugAllowed = authIsOn(config) || isLoopback(config.host)
   await app.register(indexRoutes, { apiPrefix, version, listing, debugAllowed })
   await app.register(healthRoutes, { status, version })
+  if (metrics !== undefined) await app.register(metricsRoutes, { metrics })
   await app.register(collectionRoutes, { prefix: apiPrefix, collections })
   await app.register(tokenRoutes, { prefix: apiPrefix, tokens })
   await app.register(keyRoutes, { prefix: apiPrefix, keys, audit })

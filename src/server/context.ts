@@ -11,10 +11,11 @@ import { readHead } from './changes/read.js'
 import { createClosers } from './closing.js'
 import { authIsOn, type Config, issuerOf } from './config/index.js'
 import { startEmbedded } from './db/embedded.js'
+import { serversOf } from './db/hosts.js'
 import { listen } from './db/listen.js'
 import { migrate, requireMigrated } from './db/migrate.js'
-import { breakConnections, openPool, type Pool, query } from './db/pool.js'
-import { codeOf, isUnavailable } from './db/sqlstate.js'
+import { availabilityOf, currentUrl, openPool, type Pool, query, silenceOf, whenRenewed } from './db/pool.js'
+import { codeOf, isUnavailable, storeError } from './db/sqlstate.js'
 import { retrying } from './db/transaction.js'
 import { DualstoreError } from './errors.js'
 import type { Log } from './followers/contract.js'
@@ -25,13 +26,16 @@ import { createRetention } from './followers/retention.js'
 import { createTail } from './followers/tail.js'
 import type { Services } from './ingest/service-sink.js'
 import type { Mirror } from './mirror/contract.js'
+import { type GuardedMirror, guardMirror } from './mirror/guarded.js'
 import { type AuditService, createAuditService } from './services/audit.js'
 import type { Authenticator } from './services/authenticator.js'
 import { type BackupService, createBackupService } from './services/backup.js'
 import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
 import { createConsistency } from './services/consistency.js'
+import { examine, type Finding } from './services/doctor.js'
 import { createDocumentAuditService, type DocumentAuditService } from './services/document-audit.js'
 import { createDocumentService, type DocumentService } from './services/documents.js'
+import { createFallback } from './services/fallback.js'
 import { createForeignService, type ForeignService } from './services/foreign.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
 import { createIssuer } from './services/issuer.js'
@@ -41,6 +45,8 @@ import { createKeyCache } from './services/key-cache.js'
 import { createKeyUsage } from './services/key-usage.js'
 import { createKeyService, type KeyService } from './services/keys.js'
 import { createListingService, type ListingService } from './services/listing.js'
+import { type Counters, createCounters } from './services/metrics/counters.js'
+import { createMetricsService, type MetricsService } from './services/metrics.js'
 import { createParkedService, type ParkedService } from './services/parked.js'
 import { unrestricted } from './services/principal.js'
 import { createRegistry } from './services/registry.js'
@@ -77,7 +83,10 @@ export interface Context {
   verification: Verification
   parked: ParkedService
   foreign: ForeignService
-  mirror: Mirror | undefined
+  /** undefined: they are switched off. */
+  metrics: MetricsService | undefined
+  counters: Counters
+  mirror: GuardedMirror | undefined
   /** Starts what follows the log and keeps house; only a server does. */
   startFollowers(): void
   /** Runs jobs, beside a server or without one; a server does by itself. */
@@ -110,7 +119,7 @@ export async function openContext(
 ): Promise<Context> {
   const closers = createClosers()
   try {
-    const { url, pool } = await openDatabase(config, log, closers.add)
+    const pool = await openDatabase(config, log, closers.add)
     const mayMigrate = options.migrate === 'any' || config.databaseUrl === undefined
     await (mayMigrate ? migrate(pool) : requireMigrated(pool))
     await ensureShipped(pool)
@@ -121,12 +130,16 @@ export async function openContext(
     const registry = createRegistry(pool, log)
     await registry.refresh()
 
-    const mirror = config.dualWriteEnabled ? await openMirror(config, log) : undefined
+    const counters = createCounters()
+    const mirror = config.dualWriteEnabled ? guard(await openMirror(config, log), log, counters) : undefined
     if (mirror !== undefined) closers.add(() => mirror.close())
     const progress = mirror && createProgress()
 
     const gatherer = createGatherer({
-      run: (writes) => retrying(() => writeDocuments(pool, writes)),
+      run: (writes) => {
+        counters.gathered(writes.length)
+        return retrying(() => writeDocuments(pool, writes))
+      },
       refuse: refusedRow,
     })
     closers.add(() => gatherer.drain())
@@ -137,8 +150,10 @@ export async function openContext(
       defaultLevel: config.dualWriteConsistency,
       waitTimeoutMs: config.waitTimeoutMs,
       mirror: progress,
+      mirrorIsAway: () => mirror?.breaker.state !== 'closed',
     })
-    const listing = createListingService({ pool, registry, consistency, mirror })
+    const fallback = createFallback({ mirror, epoch, progress })
+    const listing = createListingService({ pool, registry, consistency, fallback, mirror })
     const tail = createTail({
       pool,
       epoch,
@@ -169,9 +184,22 @@ export async function openContext(
       onAccessChange: keys.onChange,
     })
     closers.add(() => streams.close())
+    const metrics =
+      config.metrics === 'off'
+        ? undefined
+        : createMetricsService({
+            counters,
+            version: config.apiVersion,
+            pool,
+            mirror,
+            progress,
+            gatherer,
+            streams,
+          })
+    closers.add(() => metrics?.close())
     log.debug({ epoch, position }, 'context is open')
     const instance = `${process.pid}-${randomUUID()}`
-    const documents = createDocumentService({ pool, registry, writer, hints, consistency, mirror })
+    const documents = createDocumentService({ pool, registry, writer, hints, consistency, fallback })
     const transfer = createTransferService({ pool, registry, listing, writer, hints })
     const parked = createParkedService({ pool, registry, mirror })
     const audited = { pool, registry, mirror, patienceMs: config.waitTimeoutMs }
@@ -201,6 +229,8 @@ export async function openContext(
     return {
       config,
       log,
+      metrics,
+      counters,
       mirror,
       documents,
       listing,
@@ -229,18 +259,21 @@ export async function openContext(
       startJobs,
       startFollowers() {
         const listener = listen({
-          url,
+          url: () => currentUrl(pool),
           channels: CHANNELS,
           onNotification: (channel) => hints.received(channel),
           onConnected: () => {
             for (const channel of CHANNELS) hints.received(channel)
           },
-          onError: (err) => log.warn({ err }, 'cannot listen for notifications; polling instead'),
-          onSilence: () => {
-            log.error({}, 'PostgreSQL does not answer; breaking its connections')
-            breakConnections(pool)
+          onError: (err, first) => {
+            if (first) log.warn({ err }, 'cannot listen for notifications; polling instead')
+            availabilityOf(pool).reach.doubt(err)
           },
+          onSilence: () => availabilityOf(pool).reach.open(new Error('PostgreSQL does not answer')),
+          silenceMs: config.databaseSilenceMs,
+          heard: () => silenceOf(pool),
         })
+        whenRenewed(pool, listener.renew)
         closers.add(() => listener.stop())
         closers.add(hints.on(COLLECTIONS_CHANNEL, () => void registry.refresh().catch(() => {})))
         closers.add(registry.watch(REGISTRY_REFRESH_MS))
@@ -311,7 +344,20 @@ export async function withDatabase<T>(
 ): Promise<T> {
   const closers = createClosers()
   try {
-    return await work((await openDatabase(config, log, closers.add)).pool)
+    return await work(await openDatabase(config, log, closers.add))
+  } finally {
+    await closers.close()
+  }
+}
+
+/** What is wrong with both stores and the settings, as they are; nothing is migrated or started that is not needed. */
+export async function diagnose(config: Config, log: Log): Promise<Finding[]> {
+  const closers = createClosers()
+  try {
+    const pool = await openDatabase(config, log, closers.add).catch((error: Error) => error)
+    const mirror = config.dualWriteEnabled ? await openMirror(config, log) : undefined
+    if (mirror !== undefined) closers.add(() => mirror.close())
+    return await examine({ settings: config, pool, mirror })
   } finally {
     await closers.close()
   }
@@ -321,7 +367,7 @@ async function openDatabase(
   config: Config,
   log: Log,
   onClose: (close: () => Promise<void>) => void,
-): Promise<{ url: string; pool: Pool }> {
+): Promise<Pool> {
   let url = config.databaseUrl
   if (url === undefined) {
     const server = await startEmbedded(config.dataDir)
@@ -336,19 +382,24 @@ async function openDatabase(
     statementTimeoutMs: config.databaseStatementTimeoutMs,
     applicationName: 'dualstore',
     onIdleError: (err) => log.warn({ err }, 'an idle PostgreSQL connection broke'),
+    onAvailability: (fields, message) => log.warn(fields, message),
   })
   onClose(() => pool.end())
-  await query(pool, 'SELECT 1').catch((error: unknown) => {
-    throw unreachable(url, error)
+  const reach = serversOf(url).length > 1 ? availabilityOf(pool).find() : query(pool, 'SELECT 1')
+  await reach.catch((error: unknown) => {
+    throw unreachable(url, storeError(error))
   })
-  return { url, pool }
+  return pool
 }
 
 /** An operator is told which PostgreSQL and why; requests, later on, are not. */
 function unreachable(url: string, error: unknown): unknown {
-  if (!isUnavailable(error) || !URL.canParse(url)) return error
-  const { hostname, port, pathname } = new URL(url)
-  const where = `${hostname || 'localhost'}:${port || 5432}${pathname}`
+  const servers = serversOf(url)
+  if (!isUnavailable(error) || !servers.every((server) => URL.canParse(server))) return error
+  const where = servers
+    .map((server) => new URL(server))
+    .map(({ hostname, port, pathname }) => `${hostname || 'localhost'}:${port || 5432}${pathname}`)
+    .join(' or ')
   const reason = codeOf(error) ?? (error as Error).message
   return new DualstoreError(
     'STORE_UNAVAILABLE',
@@ -400,6 +451,13 @@ async function canReachMirror(pool: Pool, mirror: Mirror | undefined, instance: 
   if (mirror?.kind !== 'embedded') return true
   const leader = (await readFollowers(pool)).find(({ id, led }) => id === MIRROR_FOLLOWER && led)?.leader
   return leader === undefined || leader === instance
+}
+
+/** A mirror that is there says so quickly; one that takes longer is as good as away for whoever reads it. */
+const PING_MS = 1000
+
+function guard(mirror: Mirror, log: Log, { applied }: Counters): GuardedMirror {
+  return guardMirror(mirror, { pingMs: PING_MS, log, onApplied: applied })
 }
 
 async function ingestOpencode(

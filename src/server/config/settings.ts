@@ -47,6 +47,7 @@ const docs = inGroup('API documentation')
 const streams = inGroup('Streams')
 const cache = inGroup('Cache')
 const ingest = inGroup('Ingest')
+const metrics = inGroup('Metrics')
 const DAY_MS = 86_400_000
 
 /** Every setting, each declared once: type, default, environment names, help; flags and documentation follow. */
@@ -80,7 +81,7 @@ export const settings = {
   }),
 
   databaseUrl: postgres(url('postgresql', 'postgres'), undefined, ['DATABASE_URL'], {
-    help: 'PostgreSQL 15 to 18. Unset: an embedded PostgreSQL under the data directory.',
+    help: 'PostgreSQL 15 to 18; host1,host2 names several servers. Unset: an embedded one under the data directory.',
     secret: 'in-url',
   }),
   databasePoolSize: postgres(integer(2, 1000), 10, ['DATABASE_POOL_SIZE'], {
@@ -100,6 +101,9 @@ export const settings = {
       help: 'How long PostgreSQL may work on one statement. 0 leaves it to the server, as PgBouncer wants it.',
     },
   ),
+  databaseSilenceMs: postgres(integer(100, 60_000, 'milliseconds'), 500, ['DUALSTORE_DATABASE_SILENCE_MS'], {
+    help: 'PostgreSQL that does not answer a trivial statement for so long is away: requests get 503 at once.',
+  }),
   followPollMs: postgres(integer(10, 60_000, 'milliseconds'), 500, ['DUALSTORE_FOLLOW_POLL_MS'], {
     help: 'How often the change log is looked at when no notification comes.',
   }),
@@ -302,6 +306,14 @@ export const settings = {
 
   openapiEnabled: docs(flag, true, ['OPENAPI_ENABLED'], { help: 'Serve the API documentation.' }),
   openapiPath: docs(path, '/docs', ['OPENAPI_PATH'], { help: 'Where the API documentation is served.' }),
+
+  metrics: metrics(oneOf('on', 'off'), 'on', ['DUALSTORE_METRICS'], {
+    help: 'Serve /metrics for Prometheus.',
+  }),
+  metricsToken: metrics(text, undefined, ['DUALSTORE_METRICS_TOKEN'], {
+    help: 'Bearer token for /metrics alone. Unset: whoever may use the API may read them.',
+    secret: 'all',
+  }),
 
   ingestOpencodeUrl: ingest(url('http', 'https'), undefined, ['DUALSTORE_INGEST_OPENCODE_URL'], {
     help: 'OpenCode server that `serve` follows into opencode_events and session_messages. Unset: none.',

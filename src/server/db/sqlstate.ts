@@ -25,7 +25,13 @@ const reactions: Readonly<Record<string, 'retry' | 'unavailable'>> = {
 }
 
 /** What a statement ends with that is past its time limit. */
-const QUERY_CANCELED = '57014'
+export const QUERY_CANCELED = '57014'
+/** A replica, or a primary that was demoted, or a session that is read-only by default. */
+export const READ_ONLY = '25006'
+export const TOO_MANY_CONNECTIONS = '53300'
+
+/** The server is going, coming, or has ended this connection. */
+const awayCodes = new Set(['57P01', '57P02', '57P03'])
 
 /** Node's codes of a connection that was never made or is gone. */
 const connectionCodes = new Set([
@@ -47,6 +53,7 @@ const unavailableClasses = new Set(['08', '53', '57'])
 const codelessConnectionErrors = [
   'Connection terminated',
   'timeout exceeded when trying to connect',
+  'timeout expired',
   'Client has encountered a connection error',
   'Cannot use a pool after calling end',
   'Client was closed and is not queryable',
@@ -80,12 +87,25 @@ export function isUnavailable(error: unknown): boolean {
   return error instanceof Error && codelessConnectionErrors.some((text) => error.message.startsWith(text))
 }
 
+const CANNOT_SERVE = 'PostgreSQL cannot serve this request now; try again later'
+const messages: Readonly<Record<string, string>> = {
+  [QUERY_CANCELED]: 'PostgreSQL took too long; a narrower filter, an index or count=none may help',
+  [READ_ONLY]: 'PostgreSQL takes no writes now; try again later',
+  [TOO_MANY_CONNECTIONS]: 'PostgreSQL has no connection left; try again later',
+}
+
+/** True when the connection broke or could not be made: what may mean that PostgreSQL is away altogether. */
+export function isAway(error: unknown): boolean {
+  const cause = error instanceof DualstoreError ? error.cause : error
+  const code = codeOf(cause)
+  if (code === undefined) return isUnavailable(cause)
+  return awayCodes.has(code) || connectionCodes.has(code) || code.startsWith('08')
+}
+
 /** Wraps an outage as STORE_UNAVAILABLE (503); leaves every other error as it is. */
 export function storeError(error: unknown): unknown {
   if (error instanceof DualstoreError || !isUnavailable(error)) return error
-  const message =
-    codeOf(error) === QUERY_CANCELED
-      ? 'PostgreSQL took too long; a narrower filter, an index or count=none may help'
-      : 'PostgreSQL cannot serve this request now; try again later'
-  return new DualstoreError('STORE_UNAVAILABLE', message, { cause: error })
+  return new DualstoreError('STORE_UNAVAILABLE', messages[codeOf(error) ?? ''] ?? CANNOT_SERVE, {
+    cause: error,
+  })
 }

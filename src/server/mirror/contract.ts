@@ -61,6 +61,14 @@ export interface IdRange {
   upTo: string | undefined
 }
 
+/** What an operator wants to know about a mirror. */
+export interface Examination {
+  /** Its clock, epoch milliseconds. */
+  clock: number
+  /** Indexes that legacy readers need and that are not there, such as "duck_agent_tasks.dualstore_id". */
+  missingIndexes: string[]
+}
+
 /**
  * A second store that holds every document in the legacy shape. Two implementations: mongo.ts and embedded.ts.
  * Every method rejects with MIRROR_UNAVAILABLE when the store cannot be reached or does not answer in time.
@@ -102,5 +110,7 @@ export interface Mirror {
   removeForeign(definition: CollectionDefinition, lines: readonly string[]): Promise<number>
   /** Rejects with MIRROR_UNAVAILABLE when the store does not answer. */
   ping(): Promise<void>
+  /** Looks at the store for an operator; changes nothing. */
+  examine(definitions: readonly CollectionDefinition[]): Promise<Examination>
   close(): Promise<void>
 }

@@ -180,6 +180,8 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
 
     ping: () => request(async () => {}),
 
+    examine: () => request(async () => ({ clock: Date.now(), missingIndexes: [] })),
+
     close: () => {
       closing ??= writing.then(async () => {
         await opening?.then((db) => db.close()).catch(() => {})

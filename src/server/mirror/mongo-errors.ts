@@ -6,6 +6,7 @@ import {
   type WriteError,
 } from 'mongodb'
 import { DualstoreError } from '../errors.js'
+import { messages, troubleOf } from './trouble.js'
 
 /**
  * Server error codes (src/mongo/base/error_codes.yml) that say nothing about the document at hand. A server reports
@@ -70,7 +71,8 @@ export function unavailable(message: string, cause?: unknown): DualstoreError {
  */
 export function mongoError(error: unknown): unknown {
   if (!(error instanceof MongoError) && !isSystemError(error)) return error
-  return unavailable('MongoDB cannot serve this request now; try again later', rootOf(error))
+  const cause = rootOf(error)
+  return unavailable(messages[troubleOf(cause)], cause)
 }
 
 /** The refusals of single documents in a failed bulk; undefined when the bulk failed for any other reason. */

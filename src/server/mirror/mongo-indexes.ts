@@ -37,9 +37,7 @@ export async function ensureIndexes(
   collection: Collection<LegacyDocument>,
   wanted: readonly IndexDescription[],
 ): Promise<void> {
-  const present = await presentKeys(collection)
-  const missing = wanted.filter(({ key }) => !present.some((keys) => sameKeys(keys, key as Keys)))
-  for (const { key, name } of missing) {
+  for (const { key, name } of absent(wanted, await presentKeys(collection))) {
     await collection
       .createIndex(key as Keys, name === undefined ? {} : { name })
       .catch(async (error: unknown) => {
@@ -49,6 +47,21 @@ export async function ensureIndexes(
         if (!now.some((keys) => sameKeys(keys, key as Keys))) throw error
       })
   }
+}
+
+/** Names of the wanted indexes that a collection lacks; none when there is no such collection yet. */
+export async function missingOf(
+  collection: Collection<LegacyDocument>,
+  wanted: readonly IndexDescription[],
+): Promise<string[]> {
+  const present = await presentKeys(collection)
+  return present.length === 0
+    ? []
+    : absent(wanted, present).map(({ name, key }) => name ?? JSON.stringify(key))
+}
+
+function absent(wanted: readonly IndexDescription[], present: readonly Keys[]): IndexDescription[] {
+  return wanted.filter(({ key }) => !present.some((keys) => sameKeys(keys, key as Keys)))
 }
 
 // A compound index over two fields that both hold arrays makes MongoDB refuse the document, so an index may

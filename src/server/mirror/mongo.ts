@@ -5,7 +5,7 @@ import type { LegacyDocument, Mirror } from './contract.js'
 import { fromLegacy } from './legacy-shape.js'
 import { createAudit } from './mongo-audit.js'
 import { isRefusal, mongoError, unavailable } from './mongo-errors.js'
-import { ensureIndexes, legacyIndexes } from './mongo-indexes.js'
+import { ensureIndexes, legacyIndexes, missingOf } from './mongo-indexes.js'
 import { applyChanges, ours } from './mongo-writes.js'
 
 export interface MongoMirrorOptions {
@@ -113,6 +113,19 @@ export function openMongoMirror(options: MongoMirrorOptions): Mirror {
     ping: () =>
       request(async () => {
         await (await prompt.database()).command({ ping: 1, maxTimeMS: timeoutMs })
+      }),
+
+    examine: (definitions) =>
+      request(async () => {
+        const { localTime } = await (await prompt.database()).command({ hello: 1, maxTimeMS: timeoutMs })
+        const missingIndexes: string[] = []
+        for (const definition of definitions) {
+          const collection = await prompt.collection(definition)
+          const missing = await missingOf(collection, legacyIndexes(definition))
+          missingIndexes.push(...missing.map((index) => `${collection.collectionName}.${index}`))
+        }
+        const clock = localTime instanceof Date ? localTime.getTime() : Date.now()
+        return { clock, missingIndexes }
       }),
 
     close: () => {

@@ -22,6 +22,8 @@ export interface AuthOptions {
   authenticators: readonly Authenticator[]
   /** For what the query holds, on the routes that take a token there. */
   queryAuthenticator: Authenticator
+  /** Takes a token that is for /metrics alone. With authentication off, /metrics then needs it all the same. */
+  metricsAuthenticator?: Authenticator | undefined
   /** Answer 401 with the legacy server's body instead of the usual one. */
   legacyAnswers: boolean
   /** Slows down who guesses. */
@@ -38,8 +40,11 @@ export function registerAuth(app: FastifyInstance, options: AuthOptions): void {
   app.decorateRequest('access')
   if (!options.enabled) {
     const everyone = unrestricted('everyone')
-    app.addHook('onRequest', async (request) => {
+    app.addHook('onRequest', async (request, reply) => {
       requireNoForeignPage(request)
+      if (isMetrics(request) && options.metricsAuthenticator !== undefined) {
+        await authenticate(request, reply, { role: 'reader' }, { ...options, authenticators: [] })
+      }
       request.access = { principal: everyone, address: request.ip }
     })
     return
@@ -92,8 +97,9 @@ async function authenticate(
   request: FastifyRequest,
   reply: FastifyReply,
   right: Right,
-  { authenticators, queryAuthenticator, failures }: AuthOptions,
+  options: AuthOptions,
 ): Promise<Principal> {
+  const { failures } = options
   const queryToken = queryTokenOf(request)
   const text = queryToken ?? credentialOf(request)
   const address = countedAddress(request)
@@ -107,7 +113,8 @@ async function authenticate(
     )
   }
   try {
-    const candidates = queryToken === undefined ? authenticators : [queryAuthenticator]
+    const candidates =
+      queryToken === undefined ? headerAuthenticators(request, options) : [options.queryAuthenticator]
     const authenticator = candidates.find((candidate) => candidate.accepts(text))
     if (authenticator === undefined) throw invalidCredential()
     const principal = await authenticator.authenticate(text, useOf(right))
@@ -117,6 +124,16 @@ async function authenticate(
     if (error instanceof DualstoreError && error.code === 'UNAUTHORIZED') failures.failed(address, text)
     throw error
   }
+}
+
+function headerAuthenticators(request: FastifyRequest, options: AuthOptions): readonly Authenticator[] {
+  const { authenticators, metricsAuthenticator } = options
+  if (metricsAuthenticator === undefined || !isMetrics(request)) return authenticators
+  return [metricsAuthenticator, ...authenticators]
+}
+
+function isMetrics({ routeOptions }: FastifyRequest): boolean {
+  return routeOptions.url === '/metrics'
 }
 
 /** What was sent as `authorization: Bearer` or, without that header, as `x-api-key`. @throws UNAUTHORIZED */

@@ -2,6 +2,7 @@ import type { FastifyReply } from 'fastify'
 import type { TSchema } from 'typebox'
 import { ErrorAnswer } from '../schemas/wire.js'
 import type { WriteAnswer } from '../services/documents.js'
+import type { Source } from '../services/fallback.js'
 import { etagOf } from '../services/precondition.js'
 
 export const JSON_TYPE = 'application/json; charset=utf-8'
@@ -40,4 +41,11 @@ export function sendWritten(reply: FastifyReply, status: number, written: WriteA
 
 export function sendPosition(reply: FastifyReply, position: string | null): void {
   if (position !== null) reply.header('x-dualstore-position', position)
+}
+
+/** Says that the mirror has answered, and what it had applied at least by then. */
+export function sendSource(reply: FastifyReply, { source, position }: Source): void {
+  if (source === 'postgres') return
+  reply.header('x-dualstore-source', source)
+  sendPosition(reply, position)
 }

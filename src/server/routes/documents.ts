@@ -16,7 +16,7 @@ import {
 import type { DocumentService } from '../services/documents.js'
 import type { ListingService } from '../services/listing.js'
 import { etagOf, parseEtags, preconditionOf } from '../services/precondition.js'
-import { answers, JSON_TYPE, sendPosition, sendWritten, successText } from './answers.js'
+import { answers, JSON_TYPE, sendPosition, sendSource, sendWritten, successText } from './answers.js'
 
 export interface DocumentRoutesOptions {
   documents: DocumentService
@@ -56,7 +56,7 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
         from: request.headers['x-dualstore-read-from'],
         waitFor: request.headers['x-dualstore-wait-for'],
       })
-      if (page.source === 'mirror') reply.header('x-dualstore-source', 'mirror')
+      sendSource(reply, page)
       const data = `[${page.texts.join(',')}]`
       const body = `{"success":true,"data":${data},"pagination":${JSON.stringify(page.pagination)}}`
       return reply.type(JSON_TYPE).send(body)
@@ -78,7 +78,7 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
     async (request, reply) => {
       const { 'x-dualstore-read-from': from, 'x-dualstore-wait-for': waitFor, ...headers } = request.headers
       const found = await documents.get(request.access, request.params, { from, waitFor })
-      if (from === 'mirror') reply.header('x-dualstore-source', 'mirror')
+      sendSource(reply, found)
       reply.header('etag', etagOf(found.version))
       const known = headers['if-none-match']
       if (known !== undefined) {

@@ -38,6 +38,8 @@ export interface ConsistencyOptions {
   waitTimeoutMs: number
   /** How far the mirror is; undefined when no mirror is written. */
   mirror: Progress | undefined
+  /** True while the mirror does not answer, whoever applies to it. */
+  mirrorIsAway?: () => boolean
 }
 
 const POSTGRES_POLL_MS = 20
@@ -62,7 +64,8 @@ export function createConsistency(options: ConsistencyOptions): Consistency {
     beforeWrite(level) {
       if (level === 'eventual') return
       if (mirror === undefined) throw noMirror('strict writes need a mirror, and DUAL_WRITE_ENABLED is false')
-      if (mirror.failing) throw noMirror('the mirror does not take writes now; nothing was written')
+      if (mirror.failing || options.mirrorIsAway?.())
+        throw noMirror('the mirror does not take writes now; nothing was written')
     },
     async afterWrite(level, seq, document) {
       if (level === 'eventual' || seq === null || mirror === undefined) return

@@ -3,9 +3,9 @@ import { CHANGES_CHANNEL } from '../changes/hints.js'
 import { readHead } from '../changes/read.js'
 import type { Pool } from '../db/pool.js'
 import { DualstoreError, invalid, invalidAll } from '../errors.js'
-import type { Mirror } from '../mirror/contract.js'
 import { readDocument, type Write } from '../store/documents.js'
 import type { Consistency, ConsistencyLevel } from './consistency.js'
+import type { Fallback, ReadOptions, Source } from './fallback.js'
 import { fingerprint } from './fingerprint.js'
 import type { Written } from './gatherer.js'
 import { newId, requireId } from './ids.js'
@@ -49,20 +49,13 @@ export interface CreateOptions extends Pick<WriteOptions, 'consistency'> {
   idempotencyKey?: string | undefined
 }
 
-export interface ReadOptions {
-  /** Which store answers; PostgreSQL unless told. */
-  from?: 'postgres' | 'mirror' | undefined
-  /** A position the store must have reached first. */
-  waitFor?: string | undefined
-}
-
 export interface DocumentServiceOptions {
   pool: Pool
   registry: Registry
   writer: Writer
   hints: Hints
   consistency: Consistency
-  mirror: Mirror | undefined
+  fallback: Fallback
   now?: () => number
 }
 
@@ -73,7 +66,7 @@ export type DocumentService = ReturnType<typeof createDocumentService>
 const PATCH_ATTEMPTS = 20
 
 export function createDocumentService(options: DocumentServiceOptions) {
-  const { pool, registry, writer, hints, consistency, mirror } = options
+  const { pool, registry, writer, hints, consistency, fallback } = options
   const now = options.now ?? Date.now
   // Patches of one document wait for each other here instead of overtaking each other in PostgreSQL.
   const turns = createTurns()
@@ -187,19 +180,28 @@ export function createDocumentService(options: DocumentServiceOptions) {
       return answer(write, await commit(access, write, given.consistency))
     },
 
-    /** The document, from PostgreSQL or, when asked, from the mirror. @throws NOT_FOUND */
+    /**
+     * The document, from PostgreSQL or, when asked or while PostgreSQL is away, from the mirror. One that the mirror
+     * lacks while PostgreSQL is away may exist all the same.
+     * @throws NOT_FOUND, STORE_UNAVAILABLE, MIRROR_UNAVAILABLE
+     */
     async get(
       access: Access,
       { collection: name, id }: DocumentPlace,
-      { from, waitFor }: ReadOptions = {},
-    ): Promise<DocumentAnswer> {
+      read: ReadOptions = {},
+    ): Promise<DocumentAnswer & Source> {
       const collection = await collectionFor(access, 'read', name)
       requireId(id, 'params.id')
-      if (waitFor !== undefined) await consistency.waitFor(waitFor, from ?? 'postgres')
-      if (from !== 'mirror') return find(access, collection, id)
-      const found = await requireMirror(mirror).get(collection.definition, id)
-      if (found === undefined || !sees(access.principal, found.item)) throw notFound(collection, id)
-      return { id, version: found.version, text: JSON.stringify(found.item) }
+      if (read.waitFor !== undefined) await consistency.waitFor(read.waitFor, read.from ?? 'postgres')
+      const { answer, ...source } = await fallback.read(read, {
+        postgres: () => find(access, collection, id),
+        async mirror(mirror) {
+          const found = await mirror.get(collection.definition, id)
+          if (found === undefined || !sees(access.principal, found.item)) throw notFound(collection, id)
+          return { id, version: found.version, text: JSON.stringify(found.item) }
+        },
+      })
+      return { ...answer, ...source }
     },
 
     /** Creates or replaces the document with this id. */
@@ -334,12 +336,6 @@ export function requireObject(value: unknown, field: string): Readonly<Record<st
     return value as Readonly<Record<string, unknown>>
   }
   throw invalid(field, 'must be a JSON object')
-}
-
-/** @throws MIRROR_UNAVAILABLE when no mirror is configured. */
-export function requireMirror(mirror: Mirror | undefined): Mirror {
-  if (mirror !== undefined) return mirror
-  throw new DualstoreError('MIRROR_UNAVAILABLE', 'there is no mirror: DUAL_WRITE_ENABLED is false')
 }
 
 function notFound(collection: Collection, id: string): DualstoreError {

@@ -14,7 +14,7 @@ import {
   type Selection,
 } from '../store/list.js'
 import type { Consistency } from './consistency.js'
-import { type ReadOptions, requireMirror } from './documents.js'
+import { type Fallback, type ReadOptions, requireMirror, type Source } from './fallback.js'
 import { listMirror } from './mirror-listing.js'
 import { type Access, isRestricted } from './principal.js'
 import { parseProjection, project } from './projection.js'
@@ -25,23 +25,24 @@ import { requireStorable } from './storable.js'
 import { parseTime } from './time.js'
 
 /** One page of a list. */
-export interface Page {
+export interface Page extends Source {
   /** Items as JSON text. */
   texts: string[]
   pagination: Pagination
-  source: 'postgres' | 'mirror'
 }
 
 export interface ListingServiceOptions {
   pool: Pool
   registry: Registry
   consistency: Consistency
+  fallback: Fallback
   mirror: Mirror | undefined
 }
 
 export type ListingService = ReturnType<typeof createListingService>
 
-export function createListingService({ pool, registry, consistency, mirror }: ListingServiceOptions) {
+export function createListingService(options: ListingServiceOptions) {
+  const { pool, registry, consistency, fallback, mirror } = options
   const select = async ({ principal }: Access, name: string, query: SelectionQuery): Promise<Selection> => {
     requireScope(principal, 'read', name)
     const { definition } = await registry.get(name)
@@ -69,15 +70,17 @@ export function createListingService({ pool, registry, consistency, mirror }: Li
       const { limit } = query
       // A cursor says where to start; an offset beside it would have to be added to something no longer known.
       const offset = after === undefined ? query.offset : 0
-      const source = read.from ?? 'postgres'
-      if (read.waitFor !== undefined) await consistency.waitFor(read.waitFor, source)
+      if (read.waitFor !== undefined) await consistency.waitFor(read.waitFor, read.from ?? 'postgres')
 
       // One row more than asked for tells whether there is a next page, whatever `count` says.
       const request: PageRequest = { sort, limit: limit + 1, offset, after }
-      const { rows, total } =
-        source === 'mirror'
-          ? await listMirror(requireMirror(mirror), (await registry.get(name)).definition, selection, request)
-          : await readPage(selection, request, count)
+      const { definition } = await registry.get(name)
+      const { answer, ...source } = await fallback.read(read, {
+        postgres: () => readPage(selection, request, count),
+        mirror: (store) => listMirror(store, definition, selection, request),
+        scans: true,
+      })
+      const { rows, total } = answer
       const shown = rows.slice(0, limit)
       const last = shown.at(-1)
       const more = rows.length > limit
@@ -90,7 +93,7 @@ export function createListingService({ pool, registry, consistency, mirror }: Li
           has_more: more,
           next_cursor: more && last !== undefined ? encodeCursor(sort, selected, last.key) : null,
         },
-        source,
+        ...source,
       }
     },
 

@@ -39,6 +39,7 @@ export const rights = {
   health: read,
   ready: read,
   docs: read,
+  metrics: read,
   debugData: manages,
 
   list: readsDocuments,

@@ -103,6 +103,11 @@ export function createStreamService({
       return hub.clients
     },
 
+    /** Of these, those whose client does not read at the moment. */
+    get slow() {
+      return hub.slow
+    },
+
     /**
      * Opens a stream; nothing is written before the returned function is called with where to write, which may find
      * that there are too many. When the caller's key is revoked or expires, the stream ends.

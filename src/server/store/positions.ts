@@ -41,7 +41,7 @@ export async function ensureFollower(on: Queryable, id: string): Promise<void> {
 }
 
 /** A position past every change: of what has a lease and follows nothing, and so must never hold the log back. */
-const PAST_EVERYTHING = Number.MAX_SAFE_INTEGER
+export const PAST_EVERYTHING = Number.MAX_SAFE_INTEGER
 
 /** Makes sure that there is a lease by this name, for work that one instance at a time does and that reads no log. */
 export async function ensureLease(on: Queryable, id: string): Promise<void> {

@@ -124,6 +124,7 @@ const nothing: Mirror = {
   foreign: async function* () {},
   removeForeign: async () => 0,
   ping: async () => {},
+  examine: async () => ({ clock: Date.now(), missingIndexes: [] }),
   close: async () => {},
 }
 

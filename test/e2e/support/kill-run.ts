@@ -1,19 +1,16 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { isDeepStrictEqual } from 'node:util'
 import { startEmbedded } from '../../../src/server/db/embedded.js'
-import { openPool, type Pool } from '../../../src/server/db/pool.js'
 import type { Mirror } from '../../../src/server/mirror/contract.js'
 import { openEmbeddedMirror } from '../../../src/server/mirror/embedded.js'
 import { openMongoMirror } from '../../../src/server/mirror/mongo.js'
-import type { Item } from '../../../src/server/schemas/item.js'
-import { shippedCollections } from '../../../src/server/schemas/shipped-collections.js'
 import type { MongoServer } from '../../support/mongo.js'
 import type { Program } from '../../support/process.js'
 import { startServer } from '../../support/serve.js'
+import { compareStores, comparisonPool } from './comparison.js'
 import { createRandom } from './random.js'
-import { startWriters } from './writers.js'
+import { startWriters, type Writers } from './writers.js'
 
 /** What is ended with SIGKILL. */
 export type Victim = 'server' | 'postgres' | 'mongodb'
@@ -150,61 +147,19 @@ async function drained(url: string): Promise<void> {
 
 async function compare(
   { dataDir, mongo }: KillRunOptions,
-  writers: ReturnType<typeof startWriters>,
+  writers: Writers,
 ): Promise<{ documents: number; changes: number; violations: string[] }> {
-  const definition = shippedCollections.find(({ name }) => name === 'session_messages')!
   const postgres = await startEmbedded(dataDir)
-  const pool = openPool({
-    url: postgres.url,
-    size: 1,
-    connectTimeoutMs: 5000,
-    statementTimeoutMs: 60_000,
-    applicationName: 'comparison',
-    onIdleError: () => {},
-  })
+  const pool = comparisonPool(postgres.url)
   const mirror: Mirror =
     mongo === undefined
       ? openEmbeddedMirror({ directory: join(dataDir, 'mirror') })
       : openMongoMirror({ uri: mongo.uri, database: 'database', prefix: 'duck', timeoutMs: 5000 })
-  const violations: string[] = []
   try {
-    const { rows } = await pool.query<{ id: string; version: number; item: Item }>(
-      'SELECT id, version, item FROM dualstore.documents WHERE collection = $1',
-      [definition.name],
-    )
-    const stored = new Map(rows.map((row) => [row.id, row]))
-    for (const id of writers.ids()) {
-      const state = stored.get(id)?.item.content ?? null
-      if (!writers.allows(id, state as string | null)) {
-        violations.push(`${id} holds ${state}, and should hold ${writers.expected(id)}`)
-      }
-    }
-    let mirrored = 0
-    for await (const { item, version } of mirror.scan(definition)) {
-      mirrored++
-      const row = stored.get(item.id)
-      if (row === undefined) violations.push(`the mirror still has ${item.id}`)
-      else if (row.version !== version || !isDeepStrictEqual(row.item, item))
-        violations.push(`${item.id} in the mirror is version ${version}, in PostgreSQL ${row.version}`)
-    }
-    if (mirrored !== rows.length) violations.push(`mirror: ${mirrored} documents, PostgreSQL: ${rows.length}`)
-    const { changes, position, parked } = await positions(pool)
-    if (position !== changes)
-      violations.push(`the mirror's position is ${position}, the log's head ${changes}`)
-    if (parked > 0) violations.push(`${parked} documents are parked`)
-    return { documents: rows.length, changes, violations }
+    return await compareStores(pool, mirror, writers)
   } finally {
     await mirror.close()
     await pool.end()
     await postgres.close()
   }
-}
-
-async function positions(pool: Pool): Promise<{ changes: number; position: number; parked: number }> {
-  const { rows } = await pool.query<{ changes: number; position: number; parked: number }>(
-    `SELECT (SELECT max(seq) FROM dualstore.changes) AS changes,
-       (SELECT position FROM dualstore.followers WHERE id = 'mirror') AS position,
-       (SELECT count(*) FROM dualstore.parked) AS parked`,
-  )
-  return rows[0]!
 }

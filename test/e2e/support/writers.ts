@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { createRandom } from './random.js'
 
 /** What a document may hold: the marker of the write that made it so, or null when it does not exist. */
@@ -37,6 +38,8 @@ export interface Writers {
 
 const COLLECTION = 'session_messages'
 const REQUEST_LIMIT_MS = 20_000
+/** How long a client that was refused waits before it asks again. */
+const REFUSED_MS = 20
 
 /**
  * Clients that each write documents of their own, one request after the other, and know from the answers what each
@@ -79,6 +82,7 @@ export function startWriters(options: WritersOptions): Writers {
       tally.violations.push(`${method} ${id}: ${what} although it may hold ${[...possible]}: ${body}`)
     if (status === 503) {
       tally.refused++
+      await delay(REFUSED_MS)
       // A connection to PostgreSQL that broke does not tell whether the statement was committed.
       possible.add(outcome)
     } else if (status === 404 && (method === 'PATCH' || method === 'DELETE')) {

@@ -189,6 +189,12 @@ export function createHub({ tail, heartbeatMs, log, now, ...limits }: HubOptions
 
   return {
     hub,
+    /** Clients whose socket takes nothing at the moment. */
+    get slow() {
+      let slow = 0
+      for (const { fullSince } of clients) if (fullSince !== undefined) slow++
+      return slow
+    },
     get clients() {
       return clients.size
     },

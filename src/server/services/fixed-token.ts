@@ -1,11 +1,20 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { Authenticator } from './authenticator.js'
-import { unrestricted } from './principal.js'
+import { type Principal, unrestricted } from './principal.js'
 
 /** The one bearer token of the legacy server, which is for everything (legacy contract, section 6). */
 export function createLegacyAuthenticator(token: string): Authenticator {
+  return fixedToken(token, unrestricted('legacy'))
+}
+
+/** The token of whoever scrapes metrics: it is worth nothing anywhere else, so it needs no scopes. */
+export function createMetricsAuthenticator(token: string): Authenticator {
+  const scopes = { read: [], write: [] }
+  return fixedToken(token, { ...unrestricted('legacy'), id: 'metrics', role: 'reader', scopes })
+}
+
+function fixedToken(token: string, principal: Principal): Authenticator {
   const expected = digest(token)
-  const principal = unrestricted('legacy')
   return {
     // Compared here already: the token may look like anything, a key included.
     accepts: (text) => timingSafeEqual(digest(text), expected),
