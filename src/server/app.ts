@@ -12,6 +12,7 @@ import { registerSecurity } from './plugins/security.js'
 import { bulkRoutes } from './routes/bulk.js'
 import { collectionRoutes } from './routes/collections.js'
 import { documentRoutes } from './routes/documents.js'
+import { dualstoreRoutes } from './routes/dualstore.js'
 import { healthRoutes } from './routes/health.js'
 import { importRoutes } from './routes/import.js'
 import { indexRoutes } from './routes/index.js'
@@ -73,6 +74,8 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(indexRoutes, { apiPrefix, version, listing, debugAllowed })
   await app.register(healthRoutes, { status, version })
   await app.register(collectionRoutes, { prefix: apiPrefix, collections })
+  const { overview, mirrorControl } = context
+  await app.register(dualstoreRoutes, { prefix: apiPrefix, overview, mirrorControl })
   await app.register(bulkRoutes, { prefix: apiPrefix, documents, listing, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })
   await app.register(streamingRoutes, { prefix: apiPrefix, streams, enabled: config.sseEnabled })

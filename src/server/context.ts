@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { CHANGES_CHANNEL, COLLECTIONS_CHANNEL, createHints } from './changes/hints.js'
+import { CHANGES_CHANNEL, COLLECTIONS_CHANNEL, createHints, MIRRORS_CHANNEL } from './changes/hints.js'
 import { readHead } from './changes/read.js'
 import { createClosers } from './closing.js'
 import type { Config } from './config/index.js'
@@ -23,6 +23,8 @@ import { createConsistency } from './services/consistency.js'
 import { createDocumentService, type DocumentService } from './services/documents.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
 import { createListingService, type ListingService } from './services/listing.js'
+import { createMirrorControl, type MirrorControl } from './services/mirror-control.js'
+import { createOverview, type OverviewService } from './services/overview.js'
 import { createRegistry } from './services/registry.js'
 import { createStatusService, type StatusService } from './services/status.js'
 import { createStreamService, type StreamService } from './services/streams.js'
@@ -39,6 +41,8 @@ export interface Context {
   transfer: TransferService
   streams: StreamService
   status: StatusService
+  overview: OverviewService
+  mirrorControl: MirrorControl
   mirror: Mirror | undefined
   /** Starts what follows the log and keeps house; only a server does. */
   startFollowers(): void
@@ -46,6 +50,7 @@ export interface Context {
   close(): Promise<void>
 }
 
+const CHANNELS = [CHANGES_CHANNEL, COLLECTIONS_CHANNEL, MIRRORS_CHANNEL]
 const REGISTRY_REFRESH_MS = 1000
 const HOUSEKEEPING_MS = 60_000
 
@@ -127,14 +132,15 @@ export async function openContext(
       transfer,
       streams,
       status: createStatusService({ pool, registry, mirror, progress }),
+      overview: createOverview(pool),
+      mirrorControl: createMirrorControl({ pool, hints, log }),
       startFollowers() {
         const listener = listen({
           url,
-          channels: [CHANGES_CHANNEL, COLLECTIONS_CHANNEL],
+          channels: CHANNELS,
           onNotification: (channel) => hints.received(channel),
           onConnected: () => {
-            hints.received(CHANGES_CHANNEL)
-            hints.received(COLLECTIONS_CHANNEL)
+            for (const channel of CHANNELS) hints.received(channel)
           },
           onError: (err) => log.warn({ err }, 'cannot listen for notifications; polling instead'),
           onSilence: () => {

@@ -1,7 +1,7 @@
 import { type BatchOperation, ClassicLevel } from 'classic-level'
 import { DualstoreError } from '../errors.js'
 import type { CollectionDefinition } from '../schemas/collection.js'
-import type { LegacyDocument, Mirror, MirrorChange, MirroredDocument, Rejection } from './contract.js'
+import type { LegacyDocument, Mirror, MirrorChange, Rejection } from './contract.js'
 import { fromLegacy, shaped } from './legacy-shape.js'
 
 export interface EmbeddedMirrorOptions {
@@ -81,7 +81,23 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
         return text === undefined ? undefined : fromLegacy(definition, JSON.parse(text) as LegacyDocument)
       }),
 
-    scan: (definition, after) => scan(definition, after),
+    async *scan(definition, after) {
+      for await (const document of documents(definition, after)) yield fromLegacy(definition, document)
+    },
+
+    async *marks(definition, after) {
+      for await (const { id, dualstore } of documents(definition, after)) yield { id, seq: dualstore.seq }
+    },
+
+    marksOf: (definition, ids) =>
+      request(async (db) => {
+        const texts = await db.getMany(ids.map((id) => keyOf(definition, id)))
+        return texts.flatMap((text) => {
+          if (text === undefined) return []
+          const { id, dualstore } = JSON.parse(text) as LegacyDocument
+          return [{ id, seq: dualstore.seq }]
+        })
+      }),
 
     recent: (definition, limit) =>
       request(async (db) => {
@@ -122,10 +138,10 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
     },
   }
 
-  async function* scan(
+  async function* documents(
     definition: CollectionDefinition,
     after: string | undefined,
-  ): AsyncGenerator<MirroredDocument> {
+  ): AsyncGenerator<LegacyDocument> {
     const range = rangeOf(definition)
     const bounds = after === undefined ? range : { gt: keyOf(definition, after), lt: range.lt }
     const values = await request(async (db) => db.values(bounds))
@@ -133,7 +149,7 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
       for (;;) {
         const text = await request(() => values.next())
         if (text === undefined) return
-        yield fromLegacy(definition, JSON.parse(text) as LegacyDocument)
+        yield JSON.parse(text) as LegacyDocument
       }
     } finally {
       await values.close()
@@ -160,7 +176,10 @@ async function applyBatch(db: Database, changes: readonly MirrorChange[]): Promi
     const key = keyOf(change.definition, change.id)
     const text = standing[index]
     const position = text === undefined ? undefined : (JSON.parse(text) as LegacyDocument).dualstore.seq
-    if (position !== undefined && position >= change.seq) continue
+    if (
+      change.over !== undefined ? position !== change.over : position !== undefined && position >= change.seq
+    )
+      continue
     if (change.item === null) {
       batch.push({ type: 'del', key })
       continue

@@ -25,7 +25,11 @@ export interface Consistency {
     seq: number | null,
     document: { collection: string; id: string },
   ): Promise<void>
-  /** Waits until a store has reached a position a client was given. @throws INVALID_REQUEST or WAIT_TIMEOUT. */
+  /**
+   * Waits until a store has reached a position a client was given.
+   * @throws INVALID_REQUEST; WAIT_TIMEOUT; MIRROR_UNAVAILABLE when the mirror is known not to get there, or may lack
+   * documents wherever it stands.
+   */
   waitFor(position: string, store: 'postgres' | 'mirror'): Promise<void>
   /** The text for x-dualstore-position. */
   format(seq: number): string
@@ -62,6 +66,7 @@ export function createConsistency(options: ConsistencyOptions): Consistency {
     beforeWrite(level) {
       if (level === 'eventual') return
       if (mirror === undefined) throw noMirror('strict writes need a mirror, and DUAL_WRITE_ENABLED is false')
+      if (mirror.halted !== undefined) throw noMirror(`the mirror ${mirror.halted}; nothing was written`)
       if (mirror.failing) throw noMirror('the mirror does not take writes now; nothing was written')
     },
     async afterWrite(level, seq, document) {
@@ -77,6 +82,9 @@ export function createConsistency(options: ConsistencyOptions): Consistency {
       const wanted = requirePosition(text, epoch)
       if (store === 'mirror') {
         if (mirror === undefined) throw noMirror('there is no mirror: DUAL_WRITE_ENABLED is false')
+        if (mirror.rebuilding) throw noMirror('the mirror is being rebuilt and may lack documents')
+        if (mirror.halted !== undefined && mirror.position < wanted.seq)
+          throw noMirror(`the mirror ${mirror.halted}`)
         if (!(await mirror.reached(wanted.seq, waitTimeoutMs))) throw timedOut(wanted.seq, 'the mirror')
         return
       }

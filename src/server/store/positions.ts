@@ -40,7 +40,8 @@ export async function ensureLease(on: Queryable, id: string): Promise<void> {
 }
 
 /**
- * Takes or renews the lease of a follower for `ttlMs`, when it is free, has run out, or is this leader's already.
+ * Takes or renews the lease of a follower that is to run for `ttlMs`, when it is free, has run out, or is this
+ * leader's already.
  * The term grows with every change of leader and fences the one before (I5). The clock is PostgreSQL's alone.
  */
 export async function takeLease(on: Queryable, id: string, leader: string, ttlMs: number): Promise<Lease> {
@@ -60,7 +61,7 @@ export async function takeLease(on: Queryable, id: string, leader: string, ttlMs
          lease_until = clock_timestamp() + $3 * interval '1 millisecond',
          term = f.term + (f.leader IS DISTINCT FROM $2)::int
        FROM before b
-       WHERE f.id = b.id AND (b.leader IS NOT DISTINCT FROM $2 OR b.lease_until < clock_timestamp())
+       WHERE f.id = b.id AND b.state = 'running' AND (b.leader IS NOT DISTINCT FROM $2 OR b.lease_until < clock_timestamp())
        RETURNING f.term
      )
      SELECT t.term IS NOT NULL AS held, t.term IS NOT NULL AND b.leader IS NOT NULL AND b.leader <> $2 AS taken_over,
@@ -143,7 +144,9 @@ export async function storeFollowerError(
 ): Promise<void> {
   await query(
     on,
-    'UPDATE dualstore.followers SET last_error = $3, updated_at = now() WHERE id = $1 AND leader = $2',
+    `UPDATE dualstore.followers
+     SET last_error = $3, latest_error = $3, latest_error_at = clock_timestamp(), updated_at = now()
+     WHERE id = $1 AND leader = $2`,
     [id, leader, message],
   )
 }
