@@ -15,6 +15,7 @@ import type { Log } from './followers/contract.js'
 import { createLeased } from './followers/leased.js'
 import { createMirrorFollower } from './followers/mirror.js'
 import { createProgress } from './followers/progress.js'
+import { createRetention } from './followers/retention.js'
 import { createTail } from './followers/tail.js'
 import type { Services } from './ingest/service-sink.js'
 import type { Mirror } from './mirror/contract.js'
@@ -53,6 +54,7 @@ export interface Context {
 const CHANNELS = [CHANGES_CHANNEL, COLLECTIONS_CHANNEL, MIRRORS_CHANNEL]
 const REGISTRY_REFRESH_MS = 1000
 const HOUSEKEEPING_MS = 60_000
+const RETENTION_POLL_MS = 2000
 
 export interface OpenOptions {
   /**
@@ -152,6 +154,22 @@ export async function openContext(
         closers.add(hints.on(COLLECTIONS_CHANNEL, () => void registry.refresh().catch(() => {})))
         closers.add(registry.watch(REGISTRY_REFRESH_MS))
         closers.add(keepHouse(pool, config.idempotencyTtlMs, log))
+        const retention = createLeased({
+          id: 'log-retention',
+          instance,
+          pool,
+          log,
+          pollMs: RETENTION_POLL_MS,
+          work: createRetention({
+            pool,
+            log,
+            maxAgeMs: config.logRetentionMs,
+            maxBytes: config.logMaxBytes,
+            partitionChanges: config.logPartitionChanges,
+          }).work,
+        })
+        retention.run()
+        closers.add(() => retention.stop())
         if (config.ingestOpencodeUrl !== undefined) {
           const ingesting = createLeased({
             id: 'ingest-opencode',

@@ -22,21 +22,8 @@ export interface LoggedChange extends Change {
 /** Stored bytes, compressed as they are, of the documents in one read: large ones must not pile up in memory. */
 const MAX_READ_BYTES = 4 * 1024 * 1024
 
-/**
- * The changes behind a position, in log order; by I1 no lower one can appear afterwards. Fewer than `limit` when
- * their documents are large, but at least one when there is one.
- */
-export async function readChanges(on: Queryable, after: number, limit: number): Promise<Change[]> {
-  return query<Change>(
-    on,
-    `SELECT seq, collection, id, op, version, item::text AS text, at FROM (
-       SELECT *, sum(pg_column_size(item)) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - pg_column_size(item) AS before
-       FROM (SELECT * FROM dualstore.changes WHERE seq > $1 ORDER BY seq LIMIT $2) c
-     ) c WHERE before < $3 ORDER BY seq`,
-    [after, limit, MAX_READ_BYTES],
-    'read_changes',
-  )
-}
+/** Positions looked through in one read, so that not every partition of a long log is opened for a few changes. */
+const READ_WITHIN = 100_000
 
 /** Where the log begins and ends. */
 export interface LogHead {
@@ -48,29 +35,55 @@ export interface LogHead {
 }
 
 /** A piece of the log, together with where the log began and ended at that moment. */
-export interface LogPiece extends LogHead {
-  changes: LoggedChange[]
+export interface LogPiece<C extends Change = LoggedChange> extends LogHead {
+  changes: C[]
 }
 
-/** Like readChanges, with the documents before and after, and the bounds of the log in the same snapshot. */
-export async function readPiece(on: Queryable, after: number, limit: number): Promise<LogPiece> {
-  const rows = await query<LogHead & LoggedChange>(
-    on,
-    `WITH l AS MATERIALIZED (
-       SELECT epoch, floor, dualstore.log_head() AS position FROM dualstore.logs WHERE log_id = 1
-     ) SELECT l.*, c.* FROM l LEFT JOIN LATERAL (
-       SELECT seq, collection, id, op, version, item::text AS text, previous::text AS "previousText", at FROM (
-         SELECT *, sum(size) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - size AS before FROM (
-           SELECT *, pg_column_size(item) + coalesce(pg_column_size(previous), 0) AS size
-           FROM dualstore.changes WHERE seq > $1 ORDER BY seq LIMIT $2
-         ) c
-       ) c WHERE before < $3
-     ) c ON true ORDER BY c.seq`,
-    [after, limit, MAX_READ_BYTES],
-    'read_piece',
-  )
-  const { epoch = '', floor = 0, position = 0 } = rows[0] ?? {}
-  return { epoch, floor, position, changes: rows.filter(({ seq }) => seq !== null) }
+const pieceSql = (columns: string, size: string) => `WITH l AS MATERIALIZED (
+    SELECT epoch, floor, dualstore.log_head() AS position FROM dualstore.logs WHERE log_id = 1
+  ) SELECT l.*, c.* FROM l LEFT JOIN LATERAL (
+    SELECT seq, collection, id, op, version, item::text AS text, ${columns}at FROM (
+      SELECT *, sum(size) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - size AS before FROM (
+        SELECT *, ${size} AS size FROM dualstore.changes WHERE seq > $1 AND seq <= $4 ORDER BY seq LIMIT $2
+      ) c
+    ) c WHERE before < $3
+  ) c ON true ORDER BY c.seq`
+
+const READ_CHANGES = pieceSql('', 'pg_column_size(item)')
+const READ_PIECE = pieceSql(
+  'previous::text AS "previousText", ',
+  'pg_column_size(item) + coalesce(pg_column_size(previous), 0)',
+)
+
+/**
+ * The changes behind a position, in log order, and the bounds of the log in the same snapshot; by I1 no lower change
+ * can appear afterwards. Fewer than `limit` when their documents are large, but at least one when there is one.
+ * What comes behind a position below `floor` is not all there.
+ */
+export function readChanges(on: Queryable, after: number, limit: number): Promise<LogPiece<Change>> {
+  return readBehind<Change>(on, READ_CHANGES, 'read_changes', after, limit)
+}
+
+/** Like readChanges, with the documents before. */
+export function readPiece(on: Queryable, after: number, limit: number): Promise<LogPiece> {
+  return readBehind<LoggedChange>(on, READ_PIECE, 'read_piece', after, limit)
+}
+
+async function readBehind<C extends Change>(
+  on: Queryable,
+  sql: string,
+  name: string,
+  after: number,
+  limit: number,
+): Promise<LogPiece<C>> {
+  const read = async (upTo: number): Promise<LogPiece<C>> => {
+    const rows = await query<LogHead & C>(on, sql, [after, limit, MAX_READ_BYTES, upTo], name)
+    const { epoch = '', floor = 0, position = 0 } = rows[0] ?? {}
+    return { epoch, floor, position, changes: rows.filter(({ seq }) => seq !== null) }
+  }
+  const piece = await read(after + READ_WITHIN)
+  // Behind a gap as large as that, such as the one that a restore leaves.
+  return piece.changes.length === 0 && piece.position > after ? read(Number.MAX_SAFE_INTEGER) : piece
 }
 
 export async function readHead(on: Queryable): Promise<LogHead> {

@@ -27,6 +27,7 @@ const inGroup =
 const server = inGroup('Server')
 const log = inGroup('Logging')
 const postgres = inGroup('PostgreSQL')
+const changeLog = inGroup('Change log')
 const mirror = inGroup('Mirror')
 const security = inGroup('Security')
 const limits = inGroup('Limits')
@@ -96,6 +97,26 @@ export const settings = {
     ['DUALSTORE_IDEMPOTENCY_TTL_MS'],
     { help: 'How long an Idempotency-Key is remembered.' },
   ),
+
+  logRetentionMs: changeLog(
+    integer(0, 3650 * DAY_MS, 'milliseconds'),
+    7 * DAY_MS,
+    ['DUALSTORE_LOG_RETENTION_MS'],
+    {
+      help: 'How long changes are kept; streams can resume within it. A follower that runs holds older ones back. 0: for ever.',
+    },
+  ),
+  logMaxBytes: changeLog(
+    integer(0, Number.MAX_SAFE_INTEGER, 'bytes'),
+    50 * 1024 ** 3,
+    ['DUALSTORE_LOG_MAX_BYTES'],
+    {
+      help: 'Largest size of the log; above it the oldest changes go, and a follower that still needs them is lost. 0: no bound.',
+    },
+  ),
+  logPartitionChanges: changeLog(integer(100, 1_000_000_000), 100_000, ['DUALSTORE_LOG_PARTITION_CHANGES'], {
+    help: 'Changes of one partition of the log; what is dropped, is dropped by whole partitions.',
+  }),
 
   mongodbUri: mirror(url('mongodb', 'mongodb+srv'), undefined, ['MONGODB_URI', 'MCP_MONGO_URI'], {
     help: 'MongoDB 5 to 8 that holds the mirror. Unset: an embedded mirror under the data directory.',

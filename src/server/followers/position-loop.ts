@@ -5,6 +5,7 @@ import type { Pool } from '../db/pool.js'
 import {
   ensureFollower,
   type Lease,
+  loseFollower,
   releaseLease,
   rewindPosition,
   storeFollowerError,
@@ -17,7 +18,7 @@ import type { Orders } from './orders.js'
 import type { MutableProgress } from './progress.js'
 import { createWaits } from './waits.js'
 
-/** What follows the log: the loop brings it each change in order, at least once (I4). */
+/** What follows the log: the loop brings it each change in order, at least once (I4), or stops when some are gone. */
 export interface PositionLoopOptions {
   /** Names the stored position. */
   id: string
@@ -57,6 +58,13 @@ const AWAITED_POLL_MS = 25
 /** Thrown inside the loop when the lease is another instance's, or the position was set back. */
 class LostLease extends Error {}
 
+/** Thrown inside the loop when retention has dropped changes that come next. */
+class Gone extends Error {
+  constructor(position: number, floor: number) {
+    super(`it stands at ${position}, and the log begins behind ${floor}: it must be built anew`)
+  }
+}
+
 /**
  * Leads a follower when it can: takes the lease, reads the log from the stored position, applies, and stores the
  * position after the effect is durable. When another instance leads, it stands by and watches the position.
@@ -85,7 +93,10 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
     let attempted = position
     let errorIsStored = lease.lastError !== null
     const read = (after: number) => {
-      const changes = readChanges(pool, after, batchSize)
+      const changes = readChanges(pool, after, batchSize).then((piece) => {
+        if (after < piece.floor) throw new Gone(after, piece.floor)
+        return piece.changes
+      })
       // Awaited later, when it may long have failed.
       changes.catch(() => {})
       return changes
@@ -152,9 +163,26 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
     unconfirmed = undefined
   }
 
+  /** Says once why there is nothing to be done. */
+  const standStill = ({ state, stateReason, position }: Lease): void => {
+    const reason = stateReason ?? `it is ${state}`
+    if (progress.lastError !== reason) {
+      log[state === 'lost' ? 'error' : 'warn'](
+        { follower: id, position, reason },
+        `this follower is ${state}`,
+      )
+    }
+    progress.failed(reason)
+  }
+
   const attempt = async (): Promise<void> => {
     await settleUnconfirmed()
     const lease = await takeLease(pool, id, instance, LEASE_MS)
+    if (lease.state !== 'running') {
+      standStill(lease)
+      await pause(pollMs)
+      return
+    }
     if (!lease.held) {
       progress.advance(lease.position)
       if (lease.lastError === null) progress.succeeded()
@@ -197,6 +225,10 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
       } catch (error) {
         if (error instanceof LostLease) {
           log.warn({ follower: id }, 'another instance leads now, or the position was set back')
+          continue
+        }
+        if (error instanceof Gone) {
+          await loseFollower(pool, id, error.message).catch(() => {})
           continue
         }
         batchSize = Math.max(1, Math.floor(batchSize / 4))

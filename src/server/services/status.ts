@@ -4,7 +4,7 @@ import { MIRROR_FOLLOWER } from '../followers/mirror.js'
 import type { Progress } from '../followers/progress.js'
 import type { Mirror } from '../mirror/contract.js'
 import { countParked } from '../store/parked.js'
-import { readFollowers, type StoredFollower } from '../store/positions.js'
+import { type FollowerState, readFollowers, type StoredFollower } from '../store/positions.js'
 import type { Registry } from './registry.js'
 
 /** One thing the service stands on. */
@@ -18,7 +18,14 @@ export interface Readiness {
   checks: {
     postgres: Check
     /** Never makes the service unready: writes go on without the mirror, and the log drains later (I9). */
-    mirror: Check & { kind: Mirror['kind'] | 'none'; position?: number; lag?: number; parked?: number }
+    mirror: Check & {
+      kind: Mirror['kind'] | 'none'
+      position?: number
+      lag?: number
+      parked?: number
+      /** Told when it is paused or lost. */
+      state?: FollowerState
+    }
   }
 }
 
@@ -42,12 +49,12 @@ export function createStatusService({ pool, registry, mirror, progress }: Status
       return { check: { ok: false, reason: (error as Error).message } }
     }
   }
-  const standing = async (): Promise<{ check: Check; head: number; parked: number }> => {
+  const standing = async (): Promise<Standing> => {
     const { check, answer } = await ask(() =>
-      Promise.all([readHead(pool), countParked(pool, MIRROR_FOLLOWER)]),
+      Promise.all([readHead(pool), countParked(pool, MIRROR_FOLLOWER), mirrorFollower()]),
     )
-    const [head, parked] = answer ?? []
-    return { check, head: head?.position ?? 0, parked: parked ?? 0 }
+    const [head, parked, follower] = answer ?? []
+    return { check, head: head?.position ?? 0, parked: parked ?? 0, follower }
   }
   return {
     /** From here on the service says that it is not ready. */
@@ -58,8 +65,8 @@ export function createStatusService({ pool, registry, mirror, progress }: Status
     closing: () => closing,
 
     async readiness(): Promise<Readiness> {
-      const { check, head, parked } = await standing()
-      return { ready: check.ok, checks: { postgres: check, mirror: mirrorCheck(head, parked) } }
+      const { check, ...where } = await standing()
+      return { ready: check.ok, checks: { postgres: check, mirror: mirrorCheck(where) } }
     },
 
     /**
@@ -67,13 +74,15 @@ export function createStatusService({ pool, registry, mirror, progress }: Status
      * without a leader the mirror is asked directly, since nobody else can say whether it would answer.
      */
     async survey(): Promise<Readiness> {
-      const { check, head, parked } = await standing()
+      const { check, head, parked, follower } = await standing()
       if (mirror === undefined) {
         return { ready: check.ok, checks: { postgres: check, mirror: { ok: true, kind: 'none' } } }
       }
-      const follower = check.ok ? await mirrorFollower() : undefined
       const position = follower?.position ?? 0
       const where = { kind: mirror.kind, position, lag: Math.max(0, head - position), parked }
+      const stopped = stoppedCheck(follower)
+      if (stopped !== undefined)
+        return { ready: check.ok, checks: { postgres: check, mirror: { ...where, ...stopped } } }
       const reason =
         follower?.led === true
           ? (follower.last_error ?? undefined)
@@ -106,12 +115,30 @@ export function createStatusService({ pool, registry, mirror, progress }: Status
     return (await readFollowers(pool)).find((follower) => follower.id === MIRROR_FOLLOWER)
   }
 
-  function mirrorCheck(head: number, parked: number): Readiness['checks']['mirror'] {
+  function mirrorCheck({ head, parked, follower }: Omit<Standing, 'check'>): Readiness['checks']['mirror'] {
     if (mirror === undefined || progress === undefined) return { ok: true, kind: 'none' }
     const { position, lastError } = progress
     const where = { kind: mirror.kind, position, lag: Math.max(0, head - position), parked }
+    const stopped = stoppedCheck(follower)
+    if (stopped !== undefined) return { ...where, ...stopped }
     return lastError === undefined
       ? { ok: true, ...where }
       : { ok: false, reason: 'it does not take changes now', ...where }
   }
+}
+
+interface Standing {
+  check: Check
+  head: number
+  parked: number
+  follower: StoredFollower | undefined
+}
+
+/** What is told of a follower that does not run; undefined when it does. */
+function stoppedCheck(
+  follower: StoredFollower | undefined,
+): (Check & { state: FollowerState; position: number }) | undefined {
+  if (follower === undefined || follower.state === 'running') return undefined
+  const { state, state_reason, position } = follower
+  return { ok: false, state, reason: `${state}: ${state_reason ?? 'no reason was given'}`, position }
 }

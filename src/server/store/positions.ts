@@ -9,7 +9,16 @@ export interface StoredFollower {
   led: boolean
   term: number
   last_error: string | null
+  state: FollowerState
+  /** Why it is not running; null while it is. */
+  state_reason: string | null
 }
+
+/**
+ * running: the log is kept for it. paused: an operator stopped it, and the log goes on without it. lost: changes that it
+ * had not applied are gone; it stops and must be built anew.
+ */
+export type FollowerState = 'running' | 'paused' | 'lost'
 
 /** The answer to asking for the lease. */
 export interface Lease {
@@ -21,6 +30,9 @@ export interface Lease {
   term: number
   /** Why the follower did not get on when it last tried; null when it did. */
   lastError: string | null
+  /** Nobody leads what is not running. */
+  state: FollowerState
+  stateReason: string | null
 }
 
 /** Makes sure that a follower exists; a new one starts at the beginning of the log. */
@@ -40,9 +52,8 @@ export async function ensureLease(on: Queryable, id: string): Promise<void> {
 }
 
 /**
- * Takes or renews the lease of a follower that is to run for `ttlMs`, when it is free, has run out, or is this
- * leader's already.
- * The term grows with every change of leader and fences the one before (I5). The clock is PostgreSQL's alone.
+ * Takes or renews the lease of a follower for `ttlMs`, when it runs and the lease is free, has run out, or is
+ * this leader's already. The term grows with every change of leader and fences the one before (I5). The clock is PostgreSQL's alone.
  */
 export async function takeLease(on: Queryable, id: string, leader: string, ttlMs: number): Promise<Lease> {
   const rows = await query<{
@@ -51,6 +62,8 @@ export async function takeLease(on: Queryable, id: string, leader: string, ttlMs
     position: number
     term: number
     last_error: string | null
+    state: FollowerState
+    state_reason: string | null
   }>(
     on,
     `WITH before AS (
@@ -65,7 +78,8 @@ export async function takeLease(on: Queryable, id: string, leader: string, ttlMs
        RETURNING f.term
      )
      SELECT t.term IS NOT NULL AS held, t.term IS NOT NULL AND b.leader IS NOT NULL AND b.leader <> $2 AS taken_over,
-       b.position, coalesce(t.term, b.term) AS term, b.last_error
+       b.position, coalesce(t.term, b.term) AS term, b.last_error,
+       b.state, b.state_reason
      FROM before b LEFT JOIN taken t ON true`,
     [id, leader, ttlMs],
   )
@@ -76,6 +90,8 @@ export async function takeLease(on: Queryable, id: string, leader: string, ttlMs
     position: row?.position ?? 0,
     term: row?.term ?? 0,
     lastError: row?.last_error ?? null,
+    state: row?.state ?? 'running',
+    stateReason: row?.state_reason ?? null,
   }
 }
 
@@ -154,7 +170,36 @@ export async function storeFollowerError(
 export async function readFollowers(on: Queryable): Promise<StoredFollower[]> {
   return query<StoredFollower>(
     on,
-    `SELECT id, position, leader, leader IS NOT NULL AND lease_until >= clock_timestamp() AS led, term, last_error
+    `SELECT id, position, leader, leader IS NOT NULL AND lease_until >= clock_timestamp() AS led, term, last_error,
+       state, state_reason
      FROM dualstore.followers ORDER BY id`,
   )
+}
+
+/** A follower whose place in the log is about to go, or has gone. */
+export interface Behind {
+  id: string
+  position: number
+  state: FollowerState
+}
+
+/** The followers, lost ones excepted, that have not got to a position; they cannot move until the transaction ends. */
+export async function followersBehind(tx: Queryable, position: number): Promise<Behind[]> {
+  return query<Behind>(
+    tx,
+    `SELECT id, position, state FROM dualstore.followers WHERE state <> 'lost' AND position < $1 ORDER BY id FOR UPDATE`,
+    [position],
+  )
+}
+
+/** Marks a follower as lost, and begins another term, so that whoever leads it notices; false when it was lost already. */
+export async function loseFollower(on: Queryable, id: string, reason: string): Promise<boolean> {
+  const rows = await query(
+    on,
+    `UPDATE dualstore.followers SET state = 'lost', state_reason = $2, state_since = now(), term = term + 1,
+       leader = NULL, lease_until = '-infinity'
+     WHERE id = $1 AND state <> 'lost' RETURNING id`,
+    [id, reason],
+  )
+  return rows.length > 0
 }

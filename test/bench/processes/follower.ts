@@ -144,7 +144,7 @@ offer({
       const { mirror, prefix } = await freshMirror()
       await mirror.close()
       const { position } = await readHead(pool)
-      const documents = (await readChanges(pool, position - count, count)).map(
+      const documents = (await readChanges(pool, position - count, count)).changes.map(
         ({ text, seq, version }: Change) =>
           toLegacy(definition, { item: JSON.parse(text) as Item, seq, version }),
       )

@@ -20,7 +20,7 @@ test('large changes come a few at a time, all of them and in order', async () =>
   const seen: string[] = []
   const sizes: number[] = []
   for (let after = 0; ; ) {
-    const changes = await readChanges(pool, after, 1000)
+    const { changes } = await readChanges(pool, after, 1000)
     if (changes.length === 0) break
     sizes.push(changes.length)
     seen.push(...changes.map(({ id }) => id))

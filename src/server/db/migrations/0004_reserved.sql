@@ -1,0 +1,1 @@
+-- Taken by work that is under way elsewhere; its migration replaces this file.
