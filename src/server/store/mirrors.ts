@@ -1,4 +1,5 @@
 import { type Queryable, query } from '../db/pool.js'
+import type { FollowerState } from './positions.js'
 import type { StoredRebuild } from './rebuilds.js'
 
 /** Everything PostgreSQL knows of a mirror, at one moment and by its own clock. */
@@ -7,7 +8,7 @@ export interface StoredMirror {
   head: number
   floor: number
   position: number
-  state: 'running' | 'paused' | 'lost'
+  state: FollowerState
   state_reason: string | null
   state_since: Date
   state_by: string | null

@@ -1,8 +1,9 @@
 import { type Queryable, query } from '../db/pool.js'
+import type { FollowerState } from './positions.js'
 
 /** What is ordered of a follower. */
 export interface StoredOrders {
-  state: 'running' | 'paused' | 'lost'
+  state: FollowerState
   state_reason: string | null
   /** The rebuild to do; null when there is none, or it is done. */
   rebuild: string | null
