@@ -6,6 +6,7 @@ import { configCommand } from './commands/config.js'
 import { dbCommand } from './commands/db.js'
 import { healthCommand } from './commands/health.js'
 import { ingestCommand } from './commands/ingest.js'
+import { mirrorCommand } from './commands/mirror.js'
 import { serveCommand } from './commands/serve.js'
 import { tailCommand } from './commands/tail.js'
 import { typesCommand } from './commands/types.js'
@@ -37,6 +38,7 @@ Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usag
     configCommand(),
     dbCommand(),
     collectionsCommand(),
+    mirrorCommand(),
     tailCommand(),
     typesCommand(),
     ingestCommand(),

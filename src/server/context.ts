@@ -92,10 +92,14 @@ export async function openContext(
       refuse: refusedRow,
     })
     closers.add(() => gatherer.drain())
+    let following = false
     const consistency = createConsistency({
       pool,
       epoch,
-      defaultLevel: config.dualWriteConsistency,
+      // Only a process that follows the log learns when the mirror has something.
+      get defaultLevel() {
+        return following ? config.dualWriteConsistency : 'eventual'
+      },
       waitTimeoutMs: config.waitTimeoutMs,
       mirror: progress,
     })
@@ -122,7 +126,7 @@ export async function openContext(
     log.debug({ epoch, position }, 'context is open')
     const instance = `${process.pid}-${randomUUID()}`
     const documents = createDocumentService({ pool, registry, gatherer, hints, consistency, mirror })
-    const transfer = createTransferService({ pool, registry, gatherer, hints })
+    const transfer = createTransferService({ pool, registry, gatherer, hints, consistency, mirror })
 
     return {
       config,
@@ -137,6 +141,7 @@ export async function openContext(
       overview: createOverview(pool),
       mirrorControl: createMirrorControl({ pool, hints, log }),
       startFollowers() {
+        following = true
         const listener = listen({
           url,
           channels: CHANNELS,

@@ -22,7 +22,7 @@ export async function openLocalClient(loaded: LoadedConfig): Promise<Collections
     importNdjson: (name, source, onConflict) =>
       transfer.importNdjson(name, source, { onConflict, maxLineBytes: config.bodyLimitBytes }),
     async exportNdjson(name, selection) {
-      const lines = transfer.exportNdjson(await listing.select(name, selection))
+      const lines = await transfer.exportNdjson(await listing.select(name, selection))
       return Readable.from(lines, { objectMode: false, highWaterMark: 1024 * 1024 })
     },
     follow: (request) => followLocal(context.streams, request),

@@ -43,10 +43,10 @@ export interface PositionLoopOptions {
 /** Work beside following, in pieces: nothing of the log is applied while a piece is under way. */
 export interface Chore {
   /**
-   * Does a piece of it under a term; false when there is none. A piece must do no harm when it takes effect late,
+   * Does a piece of it under a term, of `size` documents at most; false when there is none. A piece must do no harm when it takes effect late,
    * apart from what applying the log again, from where the follower then stands, would mend.
    */
-  step(term: number): Promise<boolean>
+  step(term: number, size: number): Promise<boolean>
   /** Lets go of what it holds between pieces; it goes on with the next one. */
   release(): Promise<void>
 }
@@ -114,9 +114,10 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
     let choring = false
     const doChore = async () => {
       choring = true
-      const more = (await chore?.step(term)) ?? false
+      const more = (await chore?.step(term, batchSize)) ?? false
       if (keeper.lost()) throw new LostLease()
       choring = false
+      if (more) batchSize = Math.min(options.batchSize, batchSize * 2)
       return more
     }
     // The next batch is read while this one is applied, and a position is stored while the next one is.

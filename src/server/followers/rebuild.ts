@@ -38,7 +38,6 @@ interface Rebuilding {
   checkpointAt: number
 }
 
-const PAGE = 1000
 const CHECKPOINT_MS = 1000
 
 /**
@@ -87,7 +86,7 @@ export function createRebuild(options: RebuildOptions): Chore {
     options.onFinished()
   }
 
-  const step = async (term: number): Promise<boolean> => {
+  const step = async (term: number, size: number): Promise<boolean> => {
     const wanted = options.ordered()
     if (current !== undefined && (current.stored.id !== wanted || current.term !== term)) await release()
     if (wanted === undefined) return false
@@ -98,7 +97,7 @@ export function createRebuild(options: RebuildOptions): Chore {
     const { stored } = now
     stored.phase = task.phase
     stored.collection = task.name
-    const more = task.phase === 'write' ? await write(now, task) : await sweep(now, task)
+    const more = task.phase === 'write' ? await write(now, task, size) : await sweep(now, task, size)
     now.fresh = false
     if (!more) {
       now.at++
@@ -112,12 +111,12 @@ export function createRebuild(options: RebuildOptions): Chore {
     return true
   }
 
-  const write = async ({ stored, fresh }: Rebuilding, task: RebuildTask): Promise<boolean> => {
+  const write = async ({ stored, fresh }: Rebuilding, task: RebuildTask, size: number): Promise<boolean> => {
     const { definition } = task
     if (fresh) await mirror.prepare(definition)
     const { name: collection, schema } = definition
     const selection = { collection, schema, filter: everything, text: undefined }
-    const { position, documents } = await scanPage(pool, selection, stored.after)
+    const { position, documents } = await scanPage(pool, selection, stored.after, size)
     const ids = documents.map((document) => document.id)
     const over = ahead(await mirror.marksOf(definition, ids), position)
     const rejections = await mirror.apply(
@@ -137,10 +136,10 @@ export function createRebuild(options: RebuildOptions): Chore {
     return documents.length > 0
   }
 
-  const sweep = async (now: Rebuilding, task: RebuildTask): Promise<boolean> => {
+  const sweep = async (now: Rebuilding, task: RebuildTask, size: number): Promise<boolean> => {
     const { stored } = now
     now.marks ??= mirror.marks(task.definition, stored.after)[Symbol.asyncIterator]()
-    const marks = await takeSome(now.marks, PAGE)
+    const marks = await takeSome(now.marks, size)
     const ids = marks.map((mark) => mark.id)
     const { position, absent } = await readAbsent(pool, task.collections, ids)
     const { definition } = task

@@ -25,6 +25,12 @@ export interface Consistency {
     seq: number | null,
     document: { collection: string; id: string },
   ): Promise<void>
+  /** The same for several documents, `seq` being the position of the last of their writes. */
+  afterWrites(
+    level: ConsistencyLevel,
+    seq: number | null,
+    documents: readonly { collection: string; id: string }[],
+  ): Promise<void>
   /**
    * Waits until a store has reached a position a client was given.
    * @throws INVALID_REQUEST; WAIT_TIMEOUT; MIRROR_UNAVAILABLE when the mirror is known not to get there, or may lack
@@ -58,6 +64,14 @@ export function createConsistency(options: ConsistencyOptions): Consistency {
       },
     )
   }
+  const afterWrites: Consistency['afterWrites'] = async (level, seq, documents) => {
+    if (level === 'eventual' || seq === null || mirror === undefined) return
+    if (!(await mirror.reached(seq, waitTimeoutMs))) throw timedOut(seq, 'the mirror')
+    const [parked] = await parkedAmong(pool, MIRROR_FOLLOWER, documents)
+    if (parked === undefined) return
+    const message = `the mirror cannot take this document and has parked it: ${parked.collection}/${parked.id}`
+    throw new DualstoreError('WAIT_TIMEOUT', message, { extra: { position: formatPosition({ epoch, seq }) } })
+  }
   const noMirror = (reason: string) => new DualstoreError('MIRROR_UNAVAILABLE', reason)
 
   return {
@@ -69,15 +83,8 @@ export function createConsistency(options: ConsistencyOptions): Consistency {
       if (mirror.halted !== undefined) throw noMirror(`the mirror ${mirror.halted}; nothing was written`)
       if (mirror.failing) throw noMirror('the mirror does not take writes now; nothing was written')
     },
-    async afterWrite(level, seq, document) {
-      if (level === 'eventual' || seq === null || mirror === undefined) return
-      if (!(await mirror.reached(seq, waitTimeoutMs))) throw timedOut(seq, 'the mirror')
-      const [parked] = await parkedAmong(pool, MIRROR_FOLLOWER, [document])
-      if (parked === undefined) return
-      throw new DualstoreError('WAIT_TIMEOUT', 'the mirror cannot take this document and has parked it', {
-        extra: { position: formatPosition({ epoch, seq }) },
-      })
-    },
+    afterWrite: (level, seq, document) => afterWrites(level, seq, [document]),
+    afterWrites,
     async waitFor(text, store) {
       const wanted = requirePosition(text, epoch)
       if (store === 'mirror') {

@@ -14,7 +14,12 @@ export interface ScannedPage {
 }
 
 /** The selected documents behind an id, as many as fit into a page; one at least, unless there is none. */
-export async function scanPage(on: Queryable, selection: Selection, after: string): Promise<ScannedPage> {
+export async function scanPage(
+  on: Queryable,
+  selection: Selection,
+  after: string,
+  limit = PAGE_SIZE,
+): Promise<ScannedPage> {
   const params = new Params()
   const where = selectionSql(selection, params)
   const rows = await query<StoredDocument & { position: number }>(
@@ -25,7 +30,7 @@ export async function scanPage(on: Queryable, selection: Selection, after: strin
          SELECT *, sum(pg_column_size(item)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - pg_column_size(item) AS before
          FROM (
            SELECT d.id, d.version, d.item FROM dualstore.documents d
-           WHERE ${where} AND d.id > ${params.add(after)} ORDER BY d.id LIMIT ${PAGE_SIZE}
+           WHERE ${where} AND d.id > ${params.add(after)} ORDER BY d.id LIMIT ${params.add(limit)}
          ) d
        ) d WHERE before < ${params.add(PAGE_BYTES)}
      ) d ON true ORDER BY d.id`,
