@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { stripVTControlCharacters } from 'node:util'
 import { Command } from 'commander'
 import type { MirrorStatus } from '../../../server/schemas/mirrors.js'
 import { type MirrorsClient, withMirrors } from '../../client/mirrors.js'
@@ -41,7 +42,7 @@ Examples:
 
 /** A picture that is drawn again and again on a terminal, else a line a mirror. An outage is told and waited out. */
 async function watch(client: MirrorsClient, flags: StatusFlags, signal: AbortSignal): Promise<void> {
-  let lines = 0
+  let rows = 0
   while (!signal.aborted) {
     const shown = await client.status(signal).then(
       async (overview) => {
@@ -57,8 +58,8 @@ async function watch(client: MirrorsClient, flags: StatusFlags, signal: AbortSig
     if (signal.aborted) return
     if (process.stdout.isTTY && !flags.json) {
       // Up to the first line of the last picture, and everything below it is wiped.
-      process.stdout.write(`${lines === 0 ? '' : `\u001b[${lines}A\r`}\u001b[0J${shown}\n`)
-      lines = shown.split('\n').length
+      process.stdout.write(`${rows === 0 ? '' : `\u001b[${rows}A\r`}\u001b[0J${shown}\n`)
+      rows = rowsOf(shown)
     } else if (shown !== '') process.stdout.write(`${shown}\n`)
     await delay(WATCH_MS, undefined, { signal }).catch(() => {})
   }
@@ -67,9 +68,16 @@ async function watch(client: MirrorsClient, flags: StatusFlags, signal: AbortSig
 async function picture(mirrors: readonly MirrorStatus[]): Promise<string> {
   const parts = textOf(mirrors)
   const texts = await Promise.all(parts.map((part) => (typeof part === 'string' ? part : tableText(part))))
-  // A line that wraps would take two rows, and the next picture would begin too low.
-  const cut = texts.map((text, index) => (index === 0 ? text : text.slice(0, process.stdout.columns)))
-  return cut.join('\n')
+  return texts.join('\n')
+}
+
+/** The rows that a picture takes: a line that is longer than the terminal is wide takes several. */
+function rowsOf(text: string): number {
+  const { columns } = process.stdout
+  const widths = stripVTControlCharacters(text)
+    .split('\n')
+    .map((line) => line.length)
+  return widths.reduce((rows, width) => rows + Math.max(1, Math.ceil(width / columns)), 0)
 }
 
 function textOf(mirrors: readonly MirrorStatus[]) {
