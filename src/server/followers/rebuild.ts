@@ -117,8 +117,10 @@ export function createRebuild(options: RebuildOptions): Chore {
     const { name: collection, schema } = definition
     const selection = { collection, schema, filter: everything, text: undefined }
     const { position, documents } = await scanPage(pool, selection, stored.after, size)
-    const ids = documents.map((document) => document.id)
-    const over = ahead(await mirror.marksOf(definition, ids), position)
+    const [first, last] = [documents[0], documents.at(-1)]
+    if (first === undefined || last === undefined) return false
+    const range = { first: first.id, last: last.id }
+    const over = ahead(await mirror.marksAhead(definition, range, position), position)
     const rejections = await mirror.apply(
       documents.map(({ id, version, text }) => {
         const change = { definition, id, seq: position, version, item: JSON.parse(text) as Item }
@@ -132,8 +134,8 @@ export function createRebuild(options: RebuildOptions): Chore {
     stored.retried += await unparkDocuments(pool, id, keys, position)
     stored.written += taken.length
     stored.refused += refused.size
-    stored.after = documents.at(-1)?.id ?? stored.after
-    return documents.length > 0
+    stored.after = last.id
+    return true
   }
 
   const sweep = async (now: Rebuilding, task: RebuildTask, size: number): Promise<boolean> => {

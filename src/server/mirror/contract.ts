@@ -43,6 +43,12 @@ export interface Mark {
   seq: number
 }
 
+/** Ids from the first to the last, both included, by code point. */
+export interface IdRange {
+  first: string
+  last: string
+}
+
 /** A document read back from a mirror. */
 export interface MirroredDocument {
   item: Item
@@ -69,8 +75,8 @@ export interface Mirror {
   scan(definition: CollectionDefinition, after?: string): AsyncIterable<MirroredDocument>
   /** The same without what the documents hold. */
   marks(definition: CollectionDefinition, after?: string): AsyncIterable<Mark>
-  /** Where those of these documents stand that dualstore wrote, in any order. */
-  marksOf(definition: CollectionDefinition, ids: readonly string[]): Promise<Mark[]>
+  /** Those with an id from `first` to `last` that stand behind `seq`, in any order: none, unless another log wrote some. */
+  marksAhead(definition: CollectionDefinition, range: IdRange, seq: number): Promise<Mark[]>
   /** The newest raw documents by `timestamp`, for /debug/dualstore-data. */
   recent(definition: CollectionDefinition, limit: number): Promise<LegacyDocument[]>
   /** Number of documents that dualstore wrote. */

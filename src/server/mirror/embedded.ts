@@ -1,7 +1,7 @@
 import { type BatchOperation, ClassicLevel } from 'classic-level'
 import { DualstoreError } from '../errors.js'
 import type { CollectionDefinition } from '../schemas/collection.js'
-import type { LegacyDocument, Mirror, MirrorChange, Rejection } from './contract.js'
+import type { LegacyDocument, Mark, Mirror, MirrorChange, Rejection } from './contract.js'
 import { fromLegacy, shaped } from './legacy-shape.js'
 
 export interface EmbeddedMirrorOptions {
@@ -89,14 +89,14 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
       for await (const { id, dualstore } of documents(definition, after)) yield { id, seq: dualstore.seq }
     },
 
-    marksOf: (definition, ids) =>
+    marksAhead: (definition, { first, last }, seq) =>
       request(async (db) => {
-        const texts = await db.getMany(ids.map((id) => keyOf(definition, id)))
-        return texts.flatMap((text) => {
-          if (text === undefined) return []
+        const ahead: Mark[] = []
+        for await (const text of db.values({ gte: keyOf(definition, first), lte: keyOf(definition, last) })) {
           const { id, dualstore } = JSON.parse(text) as LegacyDocument
-          return [{ id, seq: dualstore.seq }]
-        })
+          if (dualstore.seq > seq) ahead.push({ id, seq: dualstore.seq })
+        }
+        return ahead
       }),
 
     recent: (definition, limit) =>

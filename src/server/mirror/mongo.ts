@@ -86,11 +86,12 @@ export function openMongoMirror(options: MongoMirrorOptions): Mirror {
       for await (const document of documents(definition, after, MARK)) yield markOf(document)
     },
 
-    marksOf: (definition, ids) =>
+    marksAhead: (definition, { first, last }, seq) =>
       request(async () => {
         const collection = await prompt.collection(definition)
-        const options = { projection: MARK, maxTimeMS: timeoutMs }
-        return (await collection.find({ _id: { $in: [...ids] }, ...ours }, options).toArray()).map(markOf)
+        const ahead = { _id: { $gte: first, $lte: last }, 'dualstore.seq': { $gt: seq } }
+        const found = collection.find(ahead, { projection: MARK, maxTimeMS: timeoutMs })
+        return (await found.toArray()).map(markOf)
       }),
 
     recent: (definition, limit) =>

@@ -116,7 +116,7 @@ const nothing: Mirror = {
   get: async () => undefined,
   scan: async function* () {},
   marks: async function* () {},
-  marksOf: async () => [],
+  marksAhead: async () => [],
   recent: async () => [],
   count: async () => 0,
   drop: async () => {},
