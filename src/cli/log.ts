@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import type { LoadedConfig } from '../server/config/load.js'
+import { withoutSecrets } from '../server/services/key-format.js'
 import { colourful } from './output.js'
 
 /**
@@ -16,5 +17,6 @@ export async function createCommandLog({ config, effective }: LoadedConfig): Pro
     singleLine: true,
     ignore: 'pid,hostname,time',
   })
-  return pino({ level: asked ? config.logLevel : 'warn' }, stream)
+  const hooks = { streamWrite: withoutSecrets }
+  return pino({ level: asked ? config.logLevel : 'warn', hooks }, stream)
 }

@@ -1,11 +1,14 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Command } from 'commander'
+import { withoutSecrets } from '../server/services/key-format.js'
+import { auditCommand } from './commands/audit.js'
 import { collectionsCommand } from './commands/collections.js'
 import { configCommand } from './commands/config.js'
 import { dbCommand } from './commands/db.js'
 import { healthCommand } from './commands/health.js'
 import { ingestCommand } from './commands/ingest.js'
+import { keysCommand } from './commands/keys.js'
 import { mirrorCommand } from './commands/mirror.js'
 import { serveCommand } from './commands/serve.js'
 import { tailCommand } from './commands/tail.js'
@@ -42,6 +45,8 @@ Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usag
     tailCommand(),
     typesCommand(),
     ingestCommand(),
+    keysCommand(),
+    auditCommand(),
   ]
   for (const command of commands) program.addCommand(command)
   hardened(program)
@@ -63,6 +68,8 @@ export async function main(argv: readonly string[]): Promise<void> {
 /** Commander's settings are not inherited by commands that are made apart from their parent. */
 function hardened(command: Command): void {
   command.exitOverride().showHelpAfterError('(add --help for options and examples)')
+  // What cannot be used is repeated, and may be a key in a wrong place.
+  command.configureOutput({ writeErr: (text) => process.stderr.write(withoutSecrets(text)) })
   if (command.commands.length > 0) command.helpCommand(false)
   for (const child of command.commands) hardened(child)
 }

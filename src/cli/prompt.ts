@@ -23,6 +23,12 @@ export async function askText(
   )
 }
 
+/** Asks for what nobody may read over a shoulder. */
+export async function askSecret(message: string): Promise<string> {
+  const { password } = await import('@inquirer/prompts')
+  return password({ message }, context)
+}
+
 /** Asks to choose one of several. */
 export async function askChoice<T extends string>(
   message: string,

@@ -1,5 +1,6 @@
 import { CommanderError } from 'commander'
 import { DualstoreError } from '../server/errors.js'
+import { withoutSecrets } from '../server/services/key-format.js'
 import { Interrupted } from './interrupt.js'
 import { printable, say } from './output.js'
 
@@ -18,8 +19,8 @@ export function reportError(error: unknown, argv: readonly string[]): number {
   // How a prompt of @inquirer ends on Ctrl-C.
   if ((error as Error).name === 'ExitPromptError') return EXIT_INTERRUPTED
   if ((error as NodeJS.ErrnoException).code === 'EPIPE') return 0
-  for (const line of messageOf(error).split('\n')) say(`error: ${withFlags(line)}`)
-  if (wantsStack(argv)) say(String((error as Error).stack))
+  for (const line of messageOf(error).split('\n')) say(withoutSecrets(`error: ${withFlags(line)}`))
+  if (wantsStack(argv)) say(withoutSecrets(String((error as Error).stack)))
   return error instanceof DualstoreError && isUsage(error) ? EXIT_USAGE : EXIT_FOUND
 }
 
@@ -39,10 +40,14 @@ function messageOf(error: unknown): string {
 
 /** The services name a parameter as HTTP does; here it was given by a flag. */
 function withFlags(message: string): string {
-  return message.replace(
-    /\bquery\.(filter|q|session_id|created_after|created_before)\b/g,
-    (_, name: string) => `--${name.replaceAll('_', '-')}`,
-  )
+  return message
+    .replace(
+      /\bquery\.(filter|q|session_id|created_after|created_before|since)\b/g,
+      (_, name: string) => `--${name.replaceAll('_', '-')}`,
+    )
+    .replace(/\bbody\.(?:scopes\.)?(rows|expires_at|read|write)\b/g, (_, name: string) => {
+      return `--${name.replaceAll('_', '-')}`
+    })
 }
 
 function wantsStack(argv: readonly string[]): boolean {

@@ -1,30 +1,44 @@
 import { randomUUID } from 'node:crypto'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
+import { authIsOn, isLoopback } from './config/index.js'
 import type { Context } from './context.js'
 import { DualstoreError } from './errors.js'
-import { authIsOn, registerAuth } from './plugins/auth.js'
+import { trustedProxies } from './plugins/address.js'
+import { registerAuth, registerRights } from './plugins/auth.js'
+import { registerBodyTimeouts } from './plugins/body-timeouts.js'
 import { answerClientError } from './plugins/client-errors.js'
+import { httpOptions, registerConnections } from './plugins/connections.js'
 import { registerErrors, sendError } from './plugins/errors.js'
 import { registerOpenApi } from './plugins/openapi.js'
 import { registerParsing } from './plugins/parsing.js'
+import { registerPressure } from './plugins/pressure.js'
+import { registerQueryTokens } from './plugins/query-token.js'
+import { registerRateLimits } from './plugins/rate-limits.js'
+import { guardRoutes } from './plugins/rights.js'
 import { registerSecurity } from './plugins/security.js'
+import { registerTokenCodec } from './plugins/token-codec.js'
 import { bulkRoutes } from './routes/bulk.js'
 import { collectionRoutes } from './routes/collections.js'
+import { documentAuditRoutes } from './routes/document-audit.js'
 import { documentRoutes } from './routes/documents.js'
 import { dualstoreRoutes } from './routes/dualstore.js'
 import { healthRoutes } from './routes/health.js'
 import { importRoutes } from './routes/import.js'
 import { indexRoutes } from './routes/index.js'
+import { keyRoutes } from './routes/keys.js'
 import { streamingRoutes } from './routes/streaming.js'
+import { tokenRoutes } from './routes/tokens.js'
+import { createAuthFailures } from './services/auth-failures.js'
+import { createLegacyAuthenticator } from './services/legacy-token.js'
 
 /** An id of 512 bytes, every one of them percent-encoded. */
 const MAX_PARAM_LENGTH = 512 * 3
-const LOOPBACK = /^(localhost|127(\.\d+){3}|::1|\[::1\])$/
 
 /** Builds the HTTP application on an open context. Nothing listens and nothing is started. */
 export async function buildApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
-  const { config, documents, listing, collections, transfer, streams, status } = context
+  const { config, documents, documentAudit, listing, collections, transfer, streams, status } = context
+  const { keys, audit } = context
   const development = config.nodeEnv === 'development'
   const app = Fastify({
     loggerInstance: logger,
@@ -35,7 +49,8 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     keepAliveTimeout: config.keepAliveTimeoutMs,
     // Answered below, in the same form as every other error.
     return503OnClosing: false,
-    trustProxy: config.trustProxy,
+    trustProxy: trustedProxies(config.trustProxy),
+    http: httpOptions(config),
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     // A client's own id is taken when it is harmless in a log line.
     genReqId: (request) => {
@@ -45,9 +60,12 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     frameworkErrors: (error, request, reply) => void sendError(error, request, reply, { development }),
   }).withTypeProvider<TypeBoxTypeProvider>()
 
+  const allRoutesAreThere = guardRoutes(app, config.openapiPath)
   registerErrors(app, { development })
-  registerParsing(app, config)
+  registerParsing(app)
+  registerBodyTimeouts(app, config)
   app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id))
+  registerConnections(app, config)
   app.addHook('onRequest', async (request) => {
     if (!status.closing() || request.url.startsWith('/health')) return
     throw new DualstoreError(
@@ -66,27 +84,42 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     request.log[level]({ req: request, res: reply, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
   })
   await registerSecurity(app, config)
-  registerAuth(app, config)
+  await registerPressure(app, config)
+  const tokens = context.tokensWith(await registerTokenCodec(app, { clockSkewMs: config.tokenClockSkewMs }))
+  const legacyToken = config.authBearerToken
+  registerQueryTokens(app)
+  registerAuth(app, {
+    enabled: authIsOn(config),
+    authenticators: [
+      ...(legacyToken === undefined ? [] : [createLegacyAuthenticator(legacyToken)]),
+      keys.authenticator,
+      tokens.authenticator,
+      ...(context.issuer === undefined ? [] : [context.issuer]),
+    ],
+    queryAuthenticator: tokens.streamAuthenticator,
+    legacyAnswers: legacyToken !== undefined,
+    failures: createAuthFailures({ perMinute: config.authAttemptsPerMinute }),
+  })
+  // Before rights: who is refused by them is counted too.
+  await registerRateLimits(app, config)
+  if (authIsOn(config)) registerRights(app)
   await registerOpenApi(app, config, collections)
 
   const { apiPrefix, apiVersion: version } = config
-  const debugAllowed = authIsOn(config) || LOOPBACK.test(config.host)
+  const debugAllowed = authIsOn(config) || isLoopback(config.host)
   await app.register(indexRoutes, { apiPrefix, version, listing, debugAllowed })
   await app.register(healthRoutes, { status, version })
   await app.register(collectionRoutes, { prefix: apiPrefix, collections })
   const { overview, mirrorControl } = context
   await app.register(dualstoreRoutes, { prefix: apiPrefix, overview, mirrorControl })
-  await app.register(bulkRoutes, { prefix: apiPrefix, documents, listing, transfer })
+  await app.register(tokenRoutes, { prefix: apiPrefix, tokens })
+  await app.register(keyRoutes, { prefix: apiPrefix, keys, audit })
+  await app.register(bulkRoutes, { prefix: apiPrefix, documents, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })
   await app.register(streamingRoutes, { prefix: apiPrefix, streams, enabled: config.sseEnabled })
+  await app.register(documentAuditRoutes, { prefix: apiPrefix, documentAudit })
   await app.register(documentRoutes, { prefix: apiPrefix, documents, listing })
+  allRoutesAreThere()
   app.addHook('onClose', () => context.close())
   return app as unknown as FastifyInstance
-}
-
-/** Refuses a configuration that would be open although its operator believes otherwise. */
-export function requireSafeConfig({ config }: Context): void {
-  if (config.authEnabled && config.authBearerToken === undefined) {
-    throw new DualstoreError('INVALID_CONFIG', 'AUTH_ENABLED is true, but AUTH_BEARER_TOKEN is not set')
-  }
 }

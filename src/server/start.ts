@@ -1,9 +1,11 @@
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
-import pino, { type Logger } from 'pino'
-import { buildApp, requireSafeConfig } from './app.js'
-import type { Config, LoadedConfig } from './config/index.js'
+import pino, { type DestinationStream, type Logger, type LoggerOptions } from 'pino'
+import { buildApp } from './app.js'
+import { authIsOn, type Config, type LoadedConfig, requireSafeConfig } from './config/index.js'
 import { type Context, openContext } from './context.js'
+import { loggedRequest } from './plugins/logged-request.js'
+import { withoutSecrets } from './services/key-format.js'
 
 /** A server that listens. */
 export interface RunningServer {
@@ -14,20 +16,41 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
-/** Logs as JSON lines; for people in development. Secrets never reach a line: none is ever handed to the logger. */
-export function createLogger(config: Config): Logger {
-  return pino({
+/**
+ * Logs as JSON lines; for people in development. Secrets never reach a line: none is handed to the logger on purpose,
+ * and what a client puts in a wrong place is masked.
+ * @param destination Where to, instead of stdout.
+ */
+export function createLogger(config: Config, destination?: DestinationStream): Logger {
+  const options: LoggerOptions = {
     level: config.logLevel,
-    redact: ['req.headers.authorization', 'req.headers.cookie'],
-    ...(config.nodeEnv === 'development' && { transport: { target: 'pino-pretty' } }),
-  })
+    redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],
+    serializers: { req: loggedRequest },
+    // A key in a place where nobody expects one, such as a path.
+    hooks: { streamWrite: withoutSecrets },
+  }
+  if (destination !== undefined) return pino(options, destination)
+  return pino(
+    config.nodeEnv === 'development' ? { ...options, transport: { target: 'pino-pretty' } } : options,
+  )
+}
+
+/** Whether anybody may call this server is said at every start. */
+async function tellAuthentication({ config, keys, log }: Context): Promise<void> {
+  if (!authIsOn(config)) {
+    log.warn({ host: config.host }, 'authentication is off: whoever reaches this address may do everything')
+  } else if (config.authBearerToken !== undefined) {
+    log.warn({}, 'deprecated: the single bearer token of the legacy server is in use; make keys instead')
+  } else if (!(await keys.anyActive())) {
+    log.warn({}, 'no key can be used yet; make one with: dualstore keys create --role admin --name first')
+  }
 }
 
 /** Opens both stores and builds the application, ready for listen() or inject(). Closing it closes everything. */
 export async function createApp(config: Config, logger: Logger): Promise<FastifyInstance> {
   const context: Context = await openContext(config, logger)
   try {
-    requireSafeConfig(context)
+    await tellAuthentication(context)
     const app = await buildApp(context, logger)
     app.addHook('preClose', async () => {
       context.status.shutDown()
@@ -47,6 +70,7 @@ export async function createApp(config: Config, logger: Logger): Promise<Fastify
  * followers, closes the stores and exits with 0, within the grace period; a second signal exits at once.
  */
 export async function serve({ config, withoutEffect }: LoadedConfig): Promise<RunningServer> {
+  requireSafeConfig(config)
   const logger = createLogger(config)
   for (const name of withoutEffect)
     logger.warn({ setting: name }, 'this setting has no effect in this version')

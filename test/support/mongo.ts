@@ -1,20 +1,17 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { delimiter, join, resolve } from 'node:path'
-import { promisify } from 'node:util'
+import { delimiter, join } from 'node:path'
 import { MongoClient } from 'mongodb'
 import { end, endWithUs } from './child.js'
-import { available, installed } from './installed.js'
+import { available } from './installed.js'
 import { freePort } from './ports.js'
+import { virtualEnvironment } from './venv.js'
 
-const run = promisify(execFile)
 const SECANTUS = '0.7.0b3'
-// From the package's root, where npm runs scripts: benchmarks run this file from a build folder.
-const CACHE = resolve('.cache/secantus')
 const START_TIMEOUT_MS = 30_000
 
 /** How a MongoDB wire server of this machine is started on a port and a folder. */
@@ -119,7 +116,7 @@ async function findProgram(): Promise<Program> {
       args: (port, folder) => [...flags, '--port', String(port), '--dbpath', folder],
     }
   }
-  const python = await secantusPython()
+  const python = join(await virtualEnvironment('secantus', 'secantusdb', SECANTUS), 'bin', 'python')
   // Through -c and not through its script, whose first line names the folder it was installed in.
   const main = ['-c', 'import sys; from secantus.cli import main; sys.exit(main())']
   const flags = ['--host', '127.0.0.1', '--enable-test-commands', '--cache-size', '256M']
@@ -128,25 +125,6 @@ async function findProgram(): Promise<Program> {
     command: python,
     args: (port, folder) => [...main, ...flags, '--port', String(port), '--storage-path', folder],
   }
-}
-
-/** The Python of a virtual environment with SecantusDB, made on first use: a MongoDB wire server from PyPI. */
-async function secantusPython(): Promise<string> {
-  const home = join(CACHE, SECANTUS)
-  const python = join(home, 'bin', 'python')
-  await installed(home, async (draft) => {
-    await run('python3', ['-m', 'venv', draft])
-    const install = [
-      '-m',
-      'pip',
-      'install',
-      '--quiet',
-      '--disable-pip-version-check',
-      `secantusdb==${SECANTUS}`,
-    ]
-    await run(join(draft, 'bin', 'python'), install)
-  })
-  return python
 }
 
 async function launch(command: string, args: readonly string[], uri: string): Promise<ChildProcess> {

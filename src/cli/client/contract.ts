@@ -2,7 +2,8 @@ import type { Readable } from 'node:stream'
 import type { ChangeEvent, ControlEvent } from '../../client/index.js'
 import type { CollectionInput } from '../../server/schemas/collection.js'
 import type { SelectionQuery } from '../../server/schemas/wire.js'
-import type { ChangeOptions, CollectionAnswer, Misfits } from '../../server/services/collections.js'
+import type { ChangeOptions, CollectionAnswer } from '../../server/services/collections.js'
+import type { Misfits } from '../../server/services/misfits.js'
 import type { ImportReport, OnConflict } from '../../server/services/transfer.js'
 
 /** What changing a definition led to. */

@@ -1,30 +1,43 @@
 import { readFile } from 'node:fs/promises'
+import { text as readAll } from 'node:stream/consumers'
 import { type Command, Option } from 'commander'
 import type { SettingKey } from '../../server/config/settings.js'
 import { invalid } from '../../server/errors.js'
 import { interruptible, unlessAborted } from '../interrupt.js'
+import { askSecret, interactive } from '../prompt.js'
 import { addSettings, givesSettings, loadSettings, type SettingFlags } from '../settings-options.js'
 import type { CollectionsClient } from './contract.js'
 import type { ServerAddress } from './http.js'
 
 /** Where a command works. */
-export type ConnectionFlags = SettingFlags & { url?: string; key?: string; keyFile?: string }
+export type ConnectionFlags = SettingFlags & { url?: string; key?: string | true; keyFile?: string }
 
 const localSettings: readonly SettingKey[] = ['databaseUrl', 'dataDir', 'logLevel']
 
-/** Adds --url and the key, and the settings that lead to local stores. */
-export function addConnection(command: Command, settings: readonly SettingKey[] = localSettings): Command {
+/**
+ * Adds --url and the key, and the settings that lead to local stores.
+ * @param key false: without --key, where a command means something else by it.
+ */
+export function addConnection(
+  command: Command,
+  settings: readonly SettingKey[] = localSettings,
+  { key } = { key: true },
+): Command {
   command.addOption(
     new Option('--url <url>', 'a running server instead of the local stores (env: DUALSTORE_URL)').helpGroup(
       'Running server:',
     ),
   )
+  if (key) {
+    command.addOption(
+      new Option('--key [key]', 'key for it; asks when it stands alone (env: DUALSTORE_KEY)')
+        .conflicts('keyFile')
+        .helpGroup('Running server:'),
+    )
+  }
   command.addOption(
-    new Option('--key <key>', 'key for it, sent as a bearer token (env: DUALSTORE_KEY)')
-      .conflicts('keyFile')
-      .helpGroup('Running server:'),
+    new Option('--key-file <file>', 'file that holds the key; - reads stdin').helpGroup('Running server:'),
   )
-  command.addOption(new Option('--key-file <file>', 'file that holds the key').helpGroup('Running server:'))
   return addSettings(command, settings, 'Local stores')
 }
 
@@ -63,10 +76,19 @@ export async function serverOf(flags: ConnectionFlags): Promise<ServerAddress | 
 export async function withClient<T>(
   flags: ConnectionFlags,
   work: (client: CollectionsClient, signal: AbortSignal) => Promise<T>,
-  { inOrder = false } = {},
+  options?: { inOrder: boolean },
+): Promise<T> {
+  return withOpened(() => open(flags), work, options)
+}
+
+/** The same with any kind of client. */
+export async function withOpened<C extends { close(): Promise<void> }, T>(
+  open: () => Promise<C>,
+  work: (client: C, signal: AbortSignal) => Promise<T>,
+  { inOrder } = { inOrder: false },
 ): Promise<T> {
   return interruptible(async (signal) => {
-    const client = await open(flags)
+    const client = await open()
     try {
       const task = work(client, signal)
       return await (inOrder ? task : unlessAborted(signal, task))
@@ -105,10 +127,18 @@ async function keyOf(flags: ConnectionFlags): Promise<string | undefined> {
 }
 
 async function givenKey({ key, keyFile }: ConnectionFlags): Promise<[string | undefined, string]> {
+  if (key === true) {
+    if (interactive()) return [await askSecret('Key:'), '--key']
+    throw invalid(
+      '--key',
+      'stands alone, and there is no terminal to ask on; give --key-file or DUALSTORE_KEY',
+    )
+  }
   if (key !== undefined) return [key, '--key']
   if (keyFile === undefined) return [process.env.DUALSTORE_KEY || undefined, 'DUALSTORE_KEY']
   try {
-    return [await readFile(keyFile, 'utf8'), '--key-file']
+    const text = keyFile === '-' ? await readAll(process.stdin) : await readFile(keyFile, 'utf8')
+    return [text, '--key-file']
   } catch (error) {
     throw invalid('--key-file', `cannot be read: ${(error as Error).message}`)
   }

@@ -6,6 +6,8 @@ export const CHANGES_CHANNEL = 'dualstore_changes'
 export const COLLECTIONS_CHANNEL = 'dualstore_collections'
 /** Channel on which instances tell each other that something is ordered of a mirror: to pause, to be rebuilt. */
 export const MIRRORS_CHANNEL = 'dualstore_mirrors'
+/** Channel on which PostgreSQL itself tells that a key was made, changed or removed (migration 0004). */
+export const KEYS_CHANNEL = 'dualstore_keys'
 
 /** How long wishes to notify are gathered: NOTIFY takes a lock over the whole cluster when it commits. */
 const DEBOUNCE_MS = 25

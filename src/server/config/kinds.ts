@@ -1,7 +1,11 @@
+import { isIP } from 'node:net'
+
+type NotText = 'number' | 'boolean' | 'list'
+
 /** How a setting's text is read. `parse` returns undefined for text that is not allowed. */
 export interface Kind<T> {
   /** What a file or a caller may give besides text; YAML's `1.0` for a text would lose its zero unseen. */
-  also?: 'number' | 'boolean' | 'list'
+  also?: NotText | readonly NotText[]
   /** What is allowed, in words that finish "must be …". */
   allowed: string
   parse(text: string): T | undefined
@@ -82,4 +86,30 @@ export const name: Kind<string> = {
 export const databaseName: Kind<string> = {
   allowed: 'letters, digits, dashes and underscores, at most 60 of them',
   parse: (value) => (/^[\w-]{1,60}$/.test(value) ? value : undefined),
+}
+
+/** Names that Fastify's address matching knows beside addresses. */
+const NAMED_RANGES = new Set(['loopback', 'linklocal', 'uniquelocal'])
+
+/** Which proxies are believed: none, all, a number of hops, or those with one of the addresses. */
+export const proxies: Kind<boolean | number | readonly string[]> = {
+  also: ['boolean', 'number', 'list'],
+  allowed:
+    'true, false, a number of proxies up to 100, or a list of addresses and ranges such as 10.0.0.0/8,::1,loopback',
+  parse: (value) => {
+    // As everywhere, but 1 is one proxy.
+    const word = /^\d/.test(value) ? undefined : flag.parse(value)
+    if (word !== undefined) return word
+    if (/^\d{1,3}$/.test(value)) return Number(value) <= 100 ? Number(value) : undefined
+    const ranges = list.parse(value)
+    return ranges?.every(isRange) ? ranges : undefined
+  },
+}
+
+function isRange(text: string): boolean {
+  if (NAMED_RANGES.has(text)) return true
+  const [address = '', bits, ...rest] = text.split('/')
+  const family = isIP(address)
+  if (family === 0 || rest.length > 0) return false
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128))
 }

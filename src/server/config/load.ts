@@ -115,12 +115,13 @@ function lookUp(
 function read(setting: Setting<unknown>, value: unknown): unknown {
   const { kind } = setting
   if (typeof value === 'string') return kind.parse(value.trim())
+  const also: readonly unknown[] = [kind.also].flat()
   if (Array.isArray(value)) {
-    return kind.also === 'list' && value.every((part) => typeof part === 'string')
+    return also.includes('list') && value.every((part) => typeof part === 'string')
       ? kind.parse(value.join(','))
       : undefined
   }
-  return typeof value === kind.also ? kind.parse(String(value)) : undefined
+  return also.includes(typeof value) ? kind.parse(String(value)) : undefined
 }
 
 interface ConfigFile {

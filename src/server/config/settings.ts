@@ -1,4 +1,16 @@
-import { databaseName, flag, integer, type Kind, list, name, oneOf, path, text, url } from './kinds.js'
+import {
+  databaseName,
+  flag,
+  integer,
+  type Kind,
+  list,
+  name,
+  oneOf,
+  path,
+  proxies,
+  text,
+  url,
+} from './kinds.js'
 
 /** One setting. Its command-line flag is its key with dashes; docs/configuration.md is generated from here. */
 export interface Setting<T> {
@@ -142,25 +154,107 @@ export const settings = {
   }),
 
   authEnabled: security(flag, undefined, ['AUTH_ENABLED'], {
-    help: 'true: every request needs the bearer token; false: none does. Unset: on when a token is given.',
+    help:
+      'true: every request but /health/live needs a key (`dualstore keys create`) or the legacy token; false: none ' +
+      'does. Unset: on when a legacy token or an issuer is given. Off is for loopback addresses.',
   }),
   authBearerToken: security(text, undefined, ['AUTH_BEARER_TOKEN', 'BEARER_AUTH_KEY'], {
-    help: 'The legacy bearer token.',
+    help: 'The legacy bearer token: one for everything. Deprecated: make keys.',
     secret: 'all',
+  }),
+  insecureNoAuth: security(flag, false, ['DUALSTORE_INSECURE_NO_AUTH'], {
+    help: 'Serve without authentication on an address that others can reach.',
+  }),
+  tokenLifetimeMs: security(
+    integer(1000, 3_600_000, 'milliseconds'),
+    900_000,
+    ['DUALSTORE_TOKEN_LIFETIME_MS'],
+    { help: 'Lifetime of a token for which no other one was asked; an hour is the most.' },
+  ),
+  tokenRotationMs: security(
+    integer(1000, 90 * DAY_MS, 'milliseconds'),
+    DAY_MS,
+    ['DUALSTORE_TOKEN_ROTATION_MS'],
+    {
+      help: 'How long a secret signs tokens before the next one does. It verifies until its last token has expired.',
+    },
+  ),
+  tokenClockSkewMs: security(integer(0, 300_000, 'milliseconds'), 30_000, ['DUALSTORE_TOKEN_CLOCK_SKEW_MS'], {
+    help: 'How far the clocks of those who make and check tokens may be apart.',
+  }),
+  jwtIssuer: security(text, undefined, ['DUALSTORE_JWT_ISSUER'], {
+    help: 'Identity provider whose tokens are taken: exactly what they have as iss. Unset: none.',
+  }),
+  jwtAudience: security(text, undefined, ['DUALSTORE_JWT_AUDIENCE'], {
+    help: 'What its tokens must have as aud, so that those for other services are refused.',
+  }),
+  jwtJwksUrl: security(url('http', 'https'), undefined, ['DUALSTORE_JWT_JWKS_URL'], {
+    help: 'Where its public keys are (JSON Web Key Set).',
+    secret: 'in-url',
+  }),
+  jwtRoleClaim: security(text, 'role', ['DUALSTORE_JWT_ROLE_CLAIM'], {
+    help: 'Claim with the role, or several of which the greatest counts; dots lead into objects. None: refused.',
+  }),
+  jwtRoleNames: security(list, undefined, ['DUALSTORE_JWT_ROLE_NAMES'], {
+    help: 'What the provider calls the roles: ds-admins=admin,team-a=writer. Unset: reader, writer, admin.',
+  }),
+  jwtScopesClaim: security(text, undefined, ['DUALSTORE_JWT_SCOPES_CLAIM'], {
+    help: 'Claim with read:<collection> and write:<collection>, patterns too. Unset: every collection.',
+  }),
+  jwtRowsClaim: security(text, undefined, ['DUALSTORE_JWT_ROWS_CLAIM'], {
+    help: 'Claim with a filter that documents must pass to be seen and written. Unset: every document.',
   }),
   corsOrigin: security(list, ['*'], ['CORS_ORIGIN'], { help: 'Origins that may call from a browser.' }),
   corsCredentials: security(flag, true, ['CORS_CREDENTIALS'], {
     help: 'Allow credentials for the origins listed; never together with *.',
   }),
-  trustProxy: security(flag, false, ['DUALSTORE_TRUST_PROXY'], {
-    help: "Take the client's address from X-Forwarded-For. Only behind a proxy that sets it.",
+  trustProxy: security(proxies, false, ['DUALSTORE_TRUST_PROXY'], {
+    help:
+      "Whose X-Forwarded-For tells the client's address: that of so many proxies in front, or of these addresses. " +
+      'true believes whoever calls, which lets anybody choose an address.',
+  }),
+  authAttemptsPerMinute: security(integer(0, 1_000_000), 60, ['DUALSTORE_AUTH_ATTEMPTS_PER_MINUTE'], {
+    help:
+      'Wrong credentials, and requests for tokens, of one address in a minute; then 429 before a credential is ' +
+      'looked at. 0: no limit.',
   }),
 
   rateLimitMaxRequests: limits(integer(1, 1_000_000_000), undefined, ['RATE_LIMIT_MAX_REQUESTS'], {
-    help: 'Most requests of one address in a window. Unset: no limit.',
+    help: 'Most requests of one key, or of one address without a key, in a window. Unset: no limit.',
   }),
   rateLimitWindowMs: limits(integer(1000, DAY_MS, 'milliseconds'), 900_000, ['RATE_LIMIT_WINDOW_MS'], {
     help: 'Length of the window.',
+  }),
+  rateLimitReadMaxRequests: limits(
+    integer(1, 1_000_000_000),
+    undefined,
+    ['DUALSTORE_RATE_LIMIT_READ_MAX_REQUESTS'],
+    { help: 'A budget of its own for reading, in the same window. Unset: from RATE_LIMIT_MAX_REQUESTS.' },
+  ),
+  rateLimitWriteMaxRequests: limits(
+    integer(1, 1_000_000_000),
+    undefined,
+    ['DUALSTORE_RATE_LIMIT_WRITE_MAX_REQUESTS'],
+    { help: 'A budget of its own for writing, in the same window. Unset: from RATE_LIMIT_MAX_REQUESTS.' },
+  ),
+  redisUrl: limits(url('redis', 'rediss'), undefined, ['REDIS_URL'], {
+    help: 'Redis or Valkey in which instances share their rate limits. Unset: each counts for itself.',
+    secret: 'in-url',
+  }),
+  redisTimeoutMs: limits(integer(10, 10_000, 'milliseconds'), 250, ['DUALSTORE_REDIS_TIMEOUT_MS'], {
+    help: 'How long a request waits for Redis before this instance counts for itself.',
+  }),
+  maxConnections: limits(integer(1, 1_000_000), 30_000, ['DUALSTORE_MAX_CONNECTIONS'], {
+    help: 'Most connections that are open at once, streams included; more are closed at once.',
+  }),
+  headerLimitBytes: limits(integer(2048, 1_048_576, 'bytes'), 32_768, ['DUALSTORE_HEADER_LIMIT_BYTES'], {
+    help: 'Largest head of a request: its URL and all of its headers.',
+  }),
+  urlLimitBytes: limits(integer(512, 1_048_576, 'bytes'), 16_384, ['DUALSTORE_URL_LIMIT_BYTES'], {
+    help: 'Longest URL, query included.',
+  }),
+  headersTimeoutMs: limits(integer(100, 600_000, 'milliseconds'), 30_000, ['DUALSTORE_HEADERS_TIMEOUT_MS'], {
+    help: "How long a client may take to send a request's head, from connecting on; then 408.",
   }),
   bodyIdleTimeoutMs: limits(
     integer(100, 3_600_000, 'milliseconds'),
@@ -168,6 +262,31 @@ export const settings = {
     ['DUALSTORE_BODY_IDLE_TIMEOUT_MS'],
     { help: 'How long a client may send nothing in the middle of a request body; then it is disconnected.' },
   ),
+  bodyMinBytesPerSecond: limits(
+    integer(0, 1_000_000_000, 'bytes'),
+    500,
+    ['DUALSTORE_BODY_MIN_BYTES_PER_SECOND'],
+    {
+      help:
+        'What a request body must bring on average in each DUALSTORE_BODY_IDLE_TIMEOUT_MS; then 408. Imports too. ' +
+        '0: anything will do.',
+    },
+  ),
+  answerIdleTimeoutMs: limits(
+    integer(100, 3_600_000, 'milliseconds'),
+    120_000,
+    ['DUALSTORE_ANSWER_IDLE_TIMEOUT_MS'],
+    { help: 'How long a client may read nothing of its answer; then it is disconnected.' },
+  ),
+  maxEventLoopDelayMs: limits(
+    integer(0, 600_000, 'milliseconds'),
+    1000,
+    ['DUALSTORE_MAX_EVENT_LOOP_DELAY_MS'],
+    { help: 'Mean delay of the event loop over five seconds above which requests get 503. 0: none do.' },
+  ),
+  maxHeapPercent: limits(integer(0, 100), 95, ['DUALSTORE_MAX_HEAP_PERCENT'], {
+    help: "Use of V8's heap above which requests get 503. 0: none do.",
+  }),
   bodyLimitBytes: limits(integer(1024, 268_435_456, 'bytes'), 10_485_760, ['DUALSTORE_BODY_LIMIT_BYTES'], {
     help: 'Largest request body; of an import, the largest line.',
   }),

@@ -8,7 +8,7 @@ export interface Progress {
   readonly halted: string | undefined
   /** True while what is mirrored is being built anew, so that it may lack what its position says. */
   readonly rebuilding: boolean
-  /** Resolves true when the follower has reached `seq`, false after `timeoutMs`. */
+  /** Resolves true when the follower has reached `seq`, false after `timeoutMs` or when it is halted meanwhile. */
   reached(seq: number, timeoutMs: number): Promise<boolean>
   /** True while somebody waits: a standby then looks at the stored position more often. */
   readonly awaited: boolean
@@ -65,6 +65,7 @@ export function createProgress(): MutableProgress {
     },
     ordered(given) {
       orders = given
+      if (given.halted !== undefined) for (const waiter of waiters) waiter.resolve(false)
     },
     reached(seq, timeoutMs) {
       if (seq <= position) return Promise.resolve(true)

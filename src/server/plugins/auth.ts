@@ -1,7 +1,12 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Config } from '../config/index.js'
+import { DualstoreError } from '../errors.js'
+import type { AuthFailures } from '../services/auth-failures.js'
+import { type Authenticator, invalidCredential, missingCredential } from '../services/authenticator.js'
 import { type Access, type Principal, unrestricted } from '../services/principal.js'
+import { type Right, requireRight, useOf } from '../services/rights.js'
+import { countedAddress } from './address.js'
+import { queryTokenOf } from './query-token.js'
+import { UNKNOWN_ROUTE } from './rights.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -10,44 +15,129 @@ declare module 'fastify' {
   }
 }
 
-/** What an operator must never be unsure about: whether anybody may call this server. */
-export function authIsOn(config: Config): boolean {
-  return config.authEnabled ?? config.authBearerToken !== undefined
+export interface AuthOptions {
+  /** Off: everybody may do everything. */
+  enabled: boolean
+  /** The kinds of credentials, in this order. */
+  authenticators: readonly Authenticator[]
+  /** For what the query holds, on the routes that take a token there. */
+  queryAuthenticator: Authenticator
+  /** Answer 401 with the legacy server's body instead of the usual one. */
+  legacyAnswers: boolean
+  /** Slows down who guesses. */
+  failures: AuthFailures
+}
+
+/** Whoever asks for what is open to all: nothing that needs rights is done in their name. */
+const nobody: Principal = { ...unrestricted('everyone'), role: 'reader', scopes: { read: [], write: [] } }
+/** A path without a route tells only those that it is none who could call one. */
+const NO_ROUTE: Right = { role: 'reader' }
+
+/** Finds out who calls, before anything else is looked at. */
+export function registerAuth(app: FastifyInstance, options: AuthOptions): void {
+  app.decorateRequest('access')
+  if (!options.enabled) {
+    const everyone = unrestricted('everyone')
+    app.addHook('onRequest', async (request) => {
+      requireNoForeignPage(request)
+      request.access = { principal: everyone, address: request.ip }
+    })
+    return
+  }
+  const { legacyAnswers } = options
+  app.addHook('onRequest', async (request, reply) => {
+    const right = rightFor(request)
+    let principal: Principal
+    try {
+      principal = right === 'public' ? nobody : await authenticate(request, reply, right, options)
+    } catch (error) {
+      if (!(error instanceof DualstoreError) || error.code !== 'UNAUTHORIZED') throw error
+      reply.header('www-authenticate', 'Bearer')
+      if (!legacyAnswers) throw error
+      return refuse(reply, error.error)
+    }
+    request.access = { principal, address: request.ip }
+  })
+}
+
+/** Refuses what the table of rights does not give to who calls. Register behind registerAuth, when it is enabled. */
+export function registerRights(app: FastifyInstance): void {
+  app.addHook('onRequest', async (request) => {
+    requireRight(request.access.principal, rightFor(request), collectionOf(request))
+  })
 }
 
 /**
- * The legacy bearer token: one for everything, /health included, with the legacy answers (legacy contract, section 6).
- * /health/live stays open, so that a supervisor can tell a live process from a dead one.
+ * Where nobody needs a key, any page that a browser on this machine has open could make itself one that lasts, so what
+ * is for admins is not for pages of other origins, whatever CORS allows.
+ * @throws FORBIDDEN
  */
-export function registerAuth(app: FastifyInstance, config: Config): void {
-  app.decorateRequest('access')
-  const allow = (principal: Principal) => async (request: FastifyRequest) => {
-    request.access = { principal, address: request.ip }
+function requireNoForeignPage(request: FastifyRequest): void {
+  const { origin } = request.headers
+  const right = rightFor(request)
+  if (origin === undefined || right === 'public' || right.role !== 'admin') return
+  if (URL.canParse(origin) && new URL(origin).host === request.host) return
+  throw new DualstoreError(
+    'FORBIDDEN',
+    'pages of other origins may not do this while authentication is off: set AUTH_ENABLED=true and send a key',
+  )
+}
+
+function rightFor(request: FastifyRequest): Right {
+  return request.is404 ? NO_ROUTE : (request.routeOptions.config.right ?? UNKNOWN_ROUTE)
+}
+
+/** @throws UNAUTHORIZED, TOO_MANY_REQUESTS, STORE_UNAVAILABLE */
+async function authenticate(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  right: Right,
+  { authenticators, queryAuthenticator, failures }: AuthOptions,
+): Promise<Principal> {
+  const queryToken = queryTokenOf(request)
+  const text = queryToken ?? credentialOf(request)
+  const address = countedAddress(request)
+  const waitMs = failures.waitMs(address, text)
+  if (waitMs > 0) {
+    const seconds = Math.ceil(waitMs / 1000)
+    reply.header('retry-after', seconds)
+    throw new DualstoreError(
+      'TOO_MANY_REQUESTS',
+      `too many wrong keys have come from this address; try again in ${seconds} s`,
+    )
   }
-  if (!authIsOn(config)) {
-    app.addHook('onRequest', allow(unrestricted('everyone')))
-    return
+  try {
+    const candidates = queryToken === undefined ? authenticators : [queryAuthenticator]
+    const authenticator = candidates.find((candidate) => candidate.accepts(text))
+    if (authenticator === undefined) throw invalidCredential()
+    const principal = await authenticator.authenticate(text, useOf(right))
+    failures.succeeded(address, text)
+    return principal
+  } catch (error) {
+    if (error instanceof DualstoreError && error.code === 'UNAUTHORIZED') failures.failed(address, text)
+    throw error
   }
-  const token = digest(config.authBearerToken ?? '')
-  app.log.warn({}, 'the single bearer token of the legacy server is in use')
-  app.addHook('onRequest', async (request, reply) => {
-    if (request.routeOptions.url === '/health/live') return
-    const { authorization } = request.headers
-    if (authorization === undefined) return refuse(reply, 'missing authorization header')
-    const [, given] = /^Bearer +(\S+)$/i.exec(authorization) ?? []
-    if (given === undefined || !timingSafeEqual(digest(given), token)) {
-      return refuse(reply, 'invalid authorization header')
-    }
-  })
-  app.addHook('onRequest', allow(unrestricted('legacy')))
+}
+
+/** What was sent as `authorization: Bearer` or, without that header, as `x-api-key`. @throws UNAUTHORIZED */
+function credentialOf({ headers }: FastifyRequest): string {
+  const { authorization, 'x-api-key': key } = headers
+  if (authorization === undefined) {
+    if (typeof key === 'string' && key !== '') return key
+    throw missingCredential()
+  }
+  const [, text] = /^Bearer +(\S+)$/i.exec(authorization) ?? []
+  if (text === undefined) throw invalidCredential('authorization must be "Bearer <key>"')
+  return text
+}
+
+/** The collection that the path names. */
+function collectionOf({ params }: FastifyRequest): string | undefined {
+  const { collection, name } = (params ?? {}) as { collection?: string; name?: string }
+  return collection ?? name
 }
 
 /** The legacy body, as text: a route's own schema of error answers knows other members and would refuse it. */
 function refuse(reply: FastifyReply, error: string): FastifyReply {
   return reply.code(401).type('application/json; charset=utf-8').send(JSON.stringify({ error }))
-}
-
-/** Digests have one length, so that comparing them tells nothing about the token, its length included. */
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest()
 }

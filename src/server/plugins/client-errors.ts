@@ -7,7 +7,12 @@ import { errorBody } from './errors.js'
 /** What Node's HTTP parser reports before there is a request. */
 const parserCodes: Readonly<Record<string, ErrorCode>> = {
   HPE_HEADER_OVERFLOW: 'HEADERS_TOO_LARGE',
-  ERR_HTTP_REQUEST_TIMEOUT: 'INVALID_REQUEST',
+  ERR_HTTP_REQUEST_TIMEOUT: 'REQUEST_TIMEOUT',
+}
+
+const messages: Partial<Record<ErrorCode, string>> = {
+  HEADERS_TOO_LARGE: 'URL and headers are longer than DUALSTORE_HEADER_LIMIT_BYTES allows',
+  REQUEST_TIMEOUT: 'the head of the request did not come in time',
 }
 
 /**
@@ -20,7 +25,11 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
     return
   }
   const code = parserCodes[error.code ?? ''] ?? 'INVALID_REQUEST'
-  const known = new DualstoreError(code, 'the request cannot be read as HTTP')
+  endWith(socket, new DualstoreError(code, messages[code] ?? 'the request cannot be read as HTTP'))
+}
+
+/** Answers on the bare socket, where no reply can be sent any more, and closes it. */
+export function endWith(socket: Socket, known: DualstoreError): void {
   const body = JSON.stringify(errorBody(known, randomUUID(), { development: false }))
   socket.end(
     `HTTP/1.1 ${known.status} ${STATUS_CODES[known.status]}\r\nConnection: close\r\n` +

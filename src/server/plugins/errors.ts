@@ -1,5 +1,6 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { DualstoreError, type ErrorCode, type Fault } from '../errors.js'
+import { withoutSecrets } from '../services/key-format.js'
 
 /** Fastify's own refusals in terms of the catalogue. Codes: Fastify, "Errors". */
 const frameworkCodes: Readonly<Record<string, ErrorCode>> = {
@@ -37,7 +38,7 @@ export function sendError(
   return reply
     .code(known.status)
     .type('application/json; charset=utf-8')
-    .send(JSON.stringify(errorBody(known, request.id, options)))
+    .send(withoutSecrets(JSON.stringify(errorBody(known, request.id, options))))
 }
 
 /** The body of an error answer; a 500 tells its message only in development (legacy contract, section 2). */
@@ -79,7 +80,8 @@ export function toKnown(error: unknown): DualstoreError {
     return new DualstoreError('INVALID_REQUEST', text, { details })
   }
   const mapped = frameworkCodes[code]
-  if (mapped !== undefined) return new DualstoreError(mapped, message)
+  // Messages about a URL quote it, and a query may hold a token.
+  if (mapped !== undefined) return new DualstoreError(mapped, message.replace(/\?.*(?=')/s, ''))
   if (statusCode === 429) return new DualstoreError('TOO_MANY_REQUESTS', message)
   // A body that is not JSON, or holds __proto__ or constructor.prototype, is refused by Fastify's own parser.
   if (statusCode === 400) return new DualstoreError('INVALID_JSON', message)

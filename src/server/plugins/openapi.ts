@@ -33,7 +33,8 @@ export async function registerOpenApi(
     staticCSP: CONTENT_SECURITY_POLICY,
     uiConfig: { validatorUrl: null },
     // The document is written anew for each request: a custom collection is in it at once.
-    transformSpecification: (document) => describeCollections(document, collections.known()),
+    transformSpecification: (document, request) =>
+      describeCollections(document, collections.known(request.access)),
     transformSpecificationClone: true,
   })
 }

@@ -13,9 +13,14 @@ export const JSON_TYPE = 'application/json; charset=utf-8'
 export function answers(successes: Readonly<Record<number, TSchema>>): Record<string, unknown> {
   return {
     ...successes,
-    '4xx': { ...ErrorAnswer, description: 'The request cannot be fulfilled as it is' },
-    '5xx': { ...ErrorAnswer, description: 'The server cannot fulfil the request now' },
+    '4xx': errorAnswer('The request cannot be fulfilled as it is'),
+    '5xx': errorAnswer('The server cannot fulfil the request now'),
   }
+}
+
+// The media type is told, because a route's own `produces` would otherwise stand for its errors too.
+function errorAnswer(description: string): object {
+  return { description, content: { 'application/json': { schema: ErrorAnswer } } }
 }
 
 /** `{"success": true, "data": …}` around JSON text, which is passed on as it is (I13). */

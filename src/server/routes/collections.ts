@@ -36,7 +36,7 @@ export const collectionRoutes: FastifyPluginAsyncTypebox<CollectionRoutesOptions
         response: answers({ 200: success(Type.Array(CollectionAnswerSchema)) }),
       },
     },
-    async () => ({ success: true as const, data: await collections.list() }),
+    async (request) => ({ success: true as const, data: await collections.list(request.access) }),
   )
 
   app.post(
@@ -51,7 +51,7 @@ export const collectionRoutes: FastifyPluginAsyncTypebox<CollectionRoutesOptions
       },
     },
     async (request, reply) => {
-      const data = await collections.create(request.body)
+      const data = await collections.create(request.access, request.body)
       return reply.code(201).send({ success: true as const, data })
     },
   )
@@ -67,7 +67,10 @@ export const collectionRoutes: FastifyPluginAsyncTypebox<CollectionRoutesOptions
         response: answers({ 200: success(CollectionAnswerSchema) }),
       },
     },
-    async (request) => ({ success: true as const, data: await collections.show(request.params.name) }),
+    async (request) => ({
+      success: true as const,
+      data: await collections.show(request.access, request.params.name),
+    }),
   )
 
   app.put(
@@ -85,7 +88,12 @@ export const collectionRoutes: FastifyPluginAsyncTypebox<CollectionRoutesOptions
     },
     async (request) => ({
       success: true as const,
-      data: await collections.replace(request.params.name, request.body, changeOptions(request.query)),
+      data: await collections.replace(
+        request.access,
+        request.params.name,
+        request.body,
+        changeOptions(request.query),
+      ),
     }),
   )
 
@@ -104,7 +112,12 @@ export const collectionRoutes: FastifyPluginAsyncTypebox<CollectionRoutesOptions
     },
     async (request) => ({
       success: true as const,
-      data: await collections.modify(request.params.name, request.body, changeOptions(request.query)),
+      data: await collections.modify(
+        request.access,
+        request.params.name,
+        request.body,
+        changeOptions(request.query),
+      ),
     }),
   )
 
@@ -124,7 +137,7 @@ export const collectionRoutes: FastifyPluginAsyncTypebox<CollectionRoutesOptions
     },
     async (request, reply) => {
       const { name } = request.params
-      const deleted = await collections.drop(name, request.query.confirm)
+      const deleted = await collections.drop(request.access, name, request.query.confirm)
       sendPosition(reply, await collections.position())
       return { success: true as const, data: { name, deleted } }
     },

@@ -1,7 +1,14 @@
 import { type Static, Type } from 'typebox'
 
 /** Path segments under the API prefix that a collection's name must not hide (design: reserved names). */
-export const RESERVED_COLLECTION_NAMES = ['collections', 'stream', 'dualstore', 'auth', 'keys'] as const
+export const RESERVED_COLLECTION_NAMES = [
+  'collections',
+  'stream',
+  'dualstore',
+  'auth',
+  'keys',
+  'audit',
+] as const
 
 /** Path segments under a collection that a document's id must not hide. */
 export const RESERVED_DOCUMENT_IDS = ['batch', 'import', 'export', 'changes'] as const

@@ -5,6 +5,7 @@ import type { ConsistencyLevel } from './consistency.js'
 import type { DocumentService, WriteAnswer } from './documents.js'
 import { requireId } from './ids.js'
 import { etagOf } from './precondition.js'
+import type { Access } from './principal.js'
 
 /** What became of one operation of a batch. */
 export interface BatchResult {
@@ -15,7 +16,9 @@ export interface BatchResult {
   answer: { id: string; version?: number; etag?: string; text?: string } | DualstoreError
 }
 
-export interface BatchOptions {
+export interface BatchRequest {
+  collection: string
+  operations: readonly BatchOperation[]
   consistency?: ConsistencyLevel | undefined
   /** Repeating the batch with the same key repeats none of its creates. */
   idempotencyKey?: string | undefined
@@ -27,15 +30,14 @@ export interface BatchOptions {
  */
 export async function runBatch(
   documents: DocumentService,
-  collection: string,
-  operations: readonly BatchOperation[],
-  options: BatchOptions,
+  access: Access,
+  request: BatchRequest,
 ): Promise<BatchResult[]> {
-  await documents.requireCollection(collection)
+  await documents.requireWritable(access, request.collection)
   const previous = new Map<string, Promise<BatchResult>>()
   return Promise.all(
-    operations.map((operation, index) => {
-      const run = () => settle(() => runOperation(documents, collection, { operation, index }, options))
+    request.operations.map((operation, index) => {
+      const run = () => settle(() => runOperation(documents, access, { ...request, operation, index }))
       const id = idOf(operation)
       if (id === undefined) return run()
       const result = (previous.get(id) ?? Promise.resolve()).then(run)
@@ -70,11 +72,10 @@ async function settle(run: () => Promise<BatchResult>): Promise<BatchResult> {
 
 async function runOperation(
   documents: DocumentService,
-  collection: string,
-  { operation, index }: { operation: BatchOperation; index: number },
-  options: BatchOptions,
+  access: Access,
+  request: BatchRequest & { operation: BatchOperation; index: number },
 ): Promise<BatchResult> {
-  const { consistency } = options
+  const { collection, operation, index, consistency } = request
   const done = (status: number, { id, version, text, position }: WriteAnswer) => ({
     status,
     position,
@@ -88,11 +89,14 @@ async function runOperation(
   switch (operation.op) {
     case 'create': {
       // No header can hold this separator, so that no single create ever shares the key.
-      const idempotencyKey = options.idempotencyKey && `${options.idempotencyKey}\u0001${index}`
-      return done(201, await documents.create(collection, operation.item, { consistency, idempotencyKey }))
+      const idempotencyKey = request.idempotencyKey && `${request.idempotencyKey}\u0001${index}`
+      return done(
+        201,
+        await documents.create(access, collection, operation.item, { consistency, idempotencyKey }),
+      )
     }
     case 'put': {
-      const written = await documents.put(collection, operation.id, operation.item, {
+      const written = await documents.put(access, { collection, id: operation.id }, operation.item, {
         consistency,
         precondition,
       })
@@ -100,10 +104,12 @@ async function runOperation(
     }
     case 'patch': {
       const patch = { kind: 'merge' as const, body: operation.patch }
-      return done(200, await documents.patch(collection, operation.id, patch, { consistency, precondition }))
+      const place = { collection, id: operation.id }
+      return done(200, await documents.patch(access, place, patch, { consistency, precondition }))
     }
     case 'delete': {
-      const { position } = await documents.remove(collection, operation.id, { consistency, precondition })
+      const place = { collection, id: operation.id }
+      const { position } = await documents.remove(access, place, { consistency, precondition })
       return { status: 200, position, answer: { id: operation.id } }
     }
     default:

@@ -6,7 +6,6 @@ import { type Pool, type Queryable, query, runUnlimited } from '../db/pool.js'
 import { codeOf } from '../db/sqlstate.js'
 import { transaction } from '../db/transaction.js'
 import { DualstoreError, invalid } from '../errors.js'
-import { everything } from '../filter/ast.js'
 import { MIRROR_FOLLOWER } from '../followers/mirror.js'
 import type { CollectionDefinition, CollectionInput } from '../schemas/collection.js'
 import { shippedCollections } from '../schemas/shipped-collections.js'
@@ -23,11 +22,14 @@ import {
 } from '../store/collections.js'
 import { countDocuments, deleteSome, forgetKeysOf } from '../store/documents.js'
 import { indexStatements } from '../store/indexes.js'
+import { countSelected } from '../store/list.js'
 import { readFollowers } from '../store/positions.js'
-import { scanDocuments } from '../store/scan.js'
+import { recordAudit } from './audit.js'
 import { checkDefinition, completeDefinition } from './definitions.js'
-import { compileItemValidator, ownFields } from './item-validator.js'
+import { findMisfits } from './misfits.js'
+import { type Access, covers, isRestricted, type Principal } from './principal.js'
 import type { Registry } from './registry.js'
+import { requireScope } from './rights.js'
 
 /** A collection as it is told to clients. */
 export type CollectionAnswer = CollectionDefinition & {
@@ -38,14 +40,6 @@ export type CollectionAnswer = CollectionDefinition & {
   created_at: string
   updated_at: string
   documents: number
-}
-
-/** Stored documents that a new schema would not accept. */
-export interface Misfits {
-  checked: number
-  count: number
-  /** The first of them, with what is wrong. */
-  sample: { id: string; field: string; message: string }[]
 }
 
 export interface ChangeOptions {
@@ -66,7 +60,6 @@ export type CollectionService = ReturnType<typeof createCollectionService>
 // PostgreSQL, appendix A.
 const PROGRAM_LIMIT_EXCEEDED = '54000'
 const RESTRICT_VIOLATION = '23001'
-const SAMPLE = 20
 /** Documents deleted in one transaction while a collection is dropped: short enough not to hold up other writers. */
 const DROP_BATCH = 1000
 
@@ -82,7 +75,24 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
     return registry.get(name)
   }
 
-  const update = async (stored: StoredCollection, definition: CollectionDefinition, given: ChangeOptions) => {
+  /** Of the documents, those that the caller may see. */
+  const countFor = ({ rows }: Principal, { definition }: StoredCollection): Promise<number> => {
+    const { name, schema } = definition
+    if (!isRestricted({ rows })) return countDocuments(pool, name)
+    return countSelected(pool, { collection: name, schema, filter: rows, text: undefined })
+  }
+
+  const answer = async ({ principal }: Access, name: string): Promise<CollectionAnswer> => {
+    const stored = await registry.get(name)
+    return toAnswer(stored, await countFor(principal, stored))
+  }
+
+  const update = async (
+    access: Access,
+    stored: StoredCollection,
+    definition: CollectionDefinition,
+    given: ChangeOptions,
+  ) => {
     const before = stored.definition
     checkDefinition(definition)
     const misfits = isDeepStrictEqual(before.schema, definition.schema)
@@ -103,6 +113,8 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
         if (!isDeepStrictEqual(before.mirror, definition.mirror)) await requireUnmirrored(tx, definition.name)
         await requireOwnMirror(tx, definition)
         await updateDefinition(tx, definition)
+        const details = { changed: changedMembers(before, definition), misfits: misfits.count }
+        await recordAudit(tx, access, { action: 'collection.replace', target: definition.name, details })
       })
       await changed()
     }
@@ -110,24 +122,42 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
   }
 
   return {
-    /** Every collection by name; `documents` is PostgreSQL's estimate. */
-    async list(): Promise<CollectionAnswer[]> {
+    /** Every collection that the caller may read, by name; `documents` is PostgreSQL's estimate. */
+    async list({ principal }: Access): Promise<CollectionAnswer[]> {
       await registry.refresh()
+      const readable = registry.all().filter(({ definition }) => covers(principal, 'read', definition.name))
+      // PostgreSQL's estimates are of all documents.
+      if (isRestricted(principal)) {
+        return Promise.all(
+          readable.map(async (stored) => toAnswer(stored, await countFor(principal, stored))),
+        )
+      }
       const estimates = await estimateCounts(pool)
-      return registry.all().map((stored) => toAnswer(stored, estimates.get(stored.definition.name) ?? 0))
+      return readable.map((stored) => toAnswer(stored, estimates.get(stored.definition.name) ?? 0))
     },
 
-    /** The definitions this process knows, without asking PostgreSQL. */
-    known: (): CollectionDefinition[] => registry.all().map((collection) => collection.definition),
+    /** The definitions this process knows that the caller may read or write, without asking PostgreSQL. */
+    known: ({ principal }: Access): CollectionDefinition[] =>
+      registry
+        .all()
+        .map((collection) => collection.definition)
+        .filter(({ name }) => covers(principal, 'read', name) || covers(principal, 'write', name)),
 
-    /** One collection; `documents` is counted. */
-    async show(name: string): Promise<CollectionAnswer> {
-      return toAnswer(await registry.get(name), await countDocuments(pool, name))
+    /** One collection; `documents` is counted. @throws COLLECTION_NOT_FOUND for one that the caller may not read too */
+    async show(access: Access, name: string): Promise<CollectionAnswer> {
+      if (!covers(access.principal, 'read', name)) throw noCollection(name)
+      return answer(access, name)
     },
 
-    async create(input: CollectionInput): Promise<CollectionAnswer> {
+    async create(access: Access, input: CollectionInput): Promise<CollectionAnswer> {
       const definition = completeDefinition(input)
-      if (!(await createCollection(pool, definition))) {
+      requireScope(access.principal, 'write', definition.name)
+      const audited = (tx: Queryable) => {
+        const { label, id_prefix, indexes, mirror } = definition
+        const details = { label, id_prefix, indexes, mirror }
+        return recordAudit(tx, access, { action: 'collection.create', target: definition.name, details })
+      }
+      if (!(await createCollection(pool, definition, audited))) {
         throw new DualstoreError('ALREADY_EXISTS', `there is a collection "${definition.name}" already`)
       }
       await changed()
@@ -135,23 +165,26 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
     },
 
     /** Replaces the definition, and tells which stored documents no longer fit. */
-    async replace(name: string, input: CollectionInput, given: ChangeOptions = {}) {
+    async replace(access: Access, name: string, input: CollectionInput, given: ChangeOptions = {}) {
+      requireManager(access, name)
       if (input.name !== name) throw invalid('body.name', `must be "${name}": a collection cannot be renamed`)
       const stored = await current(name)
       // What is left out stays: legacy texts and the mirror's mapping must not go by accident.
       const { label, id_prefix, mirror } = stored.definition
       const complete = { label, id_prefix, ...input, mirror: { ...mirror, ...input.mirror } }
-      const misfits = await update(stored, completeDefinition(complete), given)
-      return { collection: await this.show(name), misfits }
+      const misfits = await update(access, stored, completeDefinition(complete), given)
+      return { collection: await answer(access, name), misfits }
     },
 
     /** Replaces the members given. */
-    async modify(name: string, members: Partial<CollectionInput>, given: ChangeOptions = {}) {
+    async modify(access: Access, name: string, members: Partial<CollectionInput>, given: ChangeOptions = {}) {
+      requireManager(access, name)
       const stored = await current(name)
       const before = stored.definition
       const mirror = { ...before.mirror, ...members.mirror }
-      const misfits = await update(stored, completeDefinition({ ...before, ...members, mirror }), given)
-      return { collection: await this.show(name), misfits }
+      const changes = completeDefinition({ ...before, ...members, mirror })
+      const misfits = await update(access, stored, changes, given)
+      return { collection: await answer(access, name), misfits }
     },
 
     /**
@@ -160,10 +193,12 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
      * @returns Number of documents deleted. An interrupted drop is continued by asking again.
      */
     async drop(
+      access: Access,
       name: string,
       confirm: string | undefined,
       onProgress?: (deleted: number) => void,
     ): Promise<number> {
+      requireManager(access, name)
       if (shippedCollections.some((shipped) => shipped.name === name)) {
         throw new DualstoreError('CONFLICT', `${name} is shipped with dualstore and cannot be dropped`)
       }
@@ -178,11 +213,14 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
         const stored = await lockCollection(tx, name)
         if (stored === undefined || stored.state === 'dropped') throw noCollection(name)
         await setCollectionState(tx, name, 'dropping')
+        // Asked again, an interrupted drop is continued, and told again.
+        await recordAudit(tx, access, { action: 'collection.drop', target: name, details: {} })
       })
       await changed()
+      const by = { author: access.principal.id, address: access.address }
       let deleted = 0
       for (;;) {
-        const count = await deleteSome(pool, name, DROP_BATCH)
+        const count = await deleteSome(pool, name, DROP_BATCH, by)
         deleted += count
         onProgress?.(deleted)
         if (count > 0) continue
@@ -199,8 +237,9 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
     },
 
     /** Number of documents, counted. */
-    async count(name: string): Promise<number> {
-      return countDocuments(pool, (await registry.get(name)).definition.name)
+    async count({ principal }: Access, name: string): Promise<number> {
+      if (!covers(principal, 'read', name)) throw noCollection(name)
+      return countFor(principal, await registry.get(name))
     },
   }
 }
@@ -212,8 +251,15 @@ export async function ensureShipped(pool: Pool): Promise<void> {
   for (const definition of missing) await createCollection(pool, definition)
 }
 
-/** Partition, definition and indexes in one transaction; false when the name is in use. */
-async function createCollection(pool: Pool, definition: CollectionDefinition): Promise<boolean> {
+/**
+ * Partition, definition and indexes in one transaction; false when the name is in use.
+ * @param also What else belongs into that transaction.
+ */
+async function createCollection(
+  pool: Pool,
+  definition: CollectionDefinition,
+  also?: (tx: Queryable) => Promise<void>,
+): Promise<boolean> {
   return transaction(pool, async (tx) => {
     const stored = await lockCollection(tx, definition.name)
     if (stored !== undefined && stored.state !== 'dropped') return false
@@ -223,6 +269,7 @@ async function createCollection(pool: Pool, definition: CollectionDefinition): P
     await requireOwnMirror(tx, definition)
     if (!(await insertCollection(tx, definition))) return false
     for (const statement of await indexStatements(tx, definition, false)) await query(tx, statement)
+    await also?.(tx)
     return true
   })
 }
@@ -299,28 +346,6 @@ async function buildIndexes(
   }
 }
 
-/** Reads every stored document in pages and checks it against a definition; constant memory. */
-async function findMisfits(pool: Pool, definition: CollectionDefinition): Promise<Misfits> {
-  const validate = compileItemValidator(definition.schema)
-  const misfits: Misfits = { checked: 0, count: 0, sample: [] }
-  const selection = {
-    collection: definition.name,
-    schema: definition.schema,
-    filter: everything,
-    text: undefined,
-  }
-  for await (const page of scanDocuments(pool, selection)) {
-    for (const { id, text } of page) {
-      const fault = validate(ownFields(JSON.parse(text)), 'item')
-      misfits.checked++
-      if (fault === undefined) continue
-      misfits.count++
-      if (misfits.sample.length < SAMPLE) misfits.sample.push({ id, ...fault })
-    }
-  }
-  return misfits
-}
-
 function toAnswer(stored: StoredCollection, documents: number): CollectionAnswer {
   return {
     ...stored.definition,
@@ -330,6 +355,18 @@ function toAnswer(stored: StoredCollection, documents: number): CollectionAnswer
     updated_at: stored.updated_at.toISOString(),
     documents,
   }
+}
+
+/** @throws FORBIDDEN. Whoever changes or drops a collection meets documents that their rows might hide from them. */
+function requireManager({ principal }: Access, name: string): void {
+  requireScope(principal, 'write', name)
+  if (isRestricted(principal)) throw new DualstoreError('FORBIDDEN', 'this needs a key without rows')
+}
+
+/** The names of what a new definition changes. */
+function changedMembers(before: CollectionDefinition, after: CollectionDefinition): string[] {
+  const names = Object.keys(after) as (keyof CollectionDefinition)[]
+  return names.filter((name) => !isDeepStrictEqual(before[name], after[name]))
 }
 
 function noCollection(name: string): DualstoreError {

@@ -56,9 +56,12 @@ export function createConsistency(options: ConsistencyOptions): Consistency {
   const { pool, epoch, mirror, waitTimeoutMs } = options
   const timedOut = (seq: number, what: string) => {
     const position = formatPosition({ epoch, seq })
+    const halted = what === 'the mirror' ? mirror?.halted : undefined
     return new DualstoreError(
       'WAIT_TIMEOUT',
-      `${what} did not reach ${position} within ${waitTimeoutMs} ms`,
+      halted === undefined
+        ? `${what} did not reach ${position} within ${waitTimeoutMs} ms`
+        : `${what} ${halted}, and has not reached ${position}`,
       {
         extra: { position },
       },

@@ -1,15 +1,18 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Hints, MIRRORS_CHANNEL } from '../changes/hints.js'
 import { formatPosition, parsePosition } from '../changes/position.js'
-import type { Pool } from '../db/pool.js'
+import type { Pool, Queryable } from '../db/pool.js'
+import { transaction } from '../db/transaction.js'
 import { DualstoreError, invalid } from '../errors.js'
 import type { Log } from '../followers/contract.js'
 import type { MirrorStatus, Moved } from '../schemas/mirrors.js'
+import type { AuditAction } from '../store/audit.js'
 import type { StoredMirror } from '../store/mirrors.js'
 import { isAtRest, movePosition, pauseFollower, resumeFollower } from '../store/orders.js'
 import { requestRebuild } from '../store/rebuilds.js'
+import { recordAudit } from './audit.js'
 import { requireStored, statusOf } from './overview.js'
-import type { Access } from './principal.js'
+import { type Access, covers, isRestricted } from './principal.js'
 
 export interface MoveRequest {
   /** Where to go on from: `<epoch>-<number>`. */
@@ -22,6 +25,8 @@ export interface MoveRequest {
 
 export type MirrorControl = ReturnType<typeof createMirrorControl>
 
+type MirrorAction = Extract<AuditAction, `mirror.${string}`>
+
 /** How long a paused mirror's leader may take to finish what it has in hand before a position cannot be set. */
 const REST_MS = 5000
 const REST_POLL_MS = 50
@@ -30,30 +35,52 @@ const REST_POLL_MS = 50
  * What an operator orders of a mirror. Orders stand in PostgreSQL and outlive restarts; whoever leads the mirror obeys,
  * whichever process was asked.
  * @returns each call the mirror as it stands afterwards.
- * @throws NOT_FOUND for a mirror that does not exist.
+ * @throws NOT_FOUND for a mirror that does not exist; FORBIDDEN to whom some documents are closed.
  */
 export function createMirrorControl({ pool, hints, log }: { pool: Pool; hints: Hints; log: Log }) {
-  const told = async (name: string, access: Access, message: string, more: object = {}) => {
+  /** Orders something in one transaction with its audit, and tells whoever leads. */
+  const order = async (
+    access: Access,
+    { name, action, details }: { name: string; action: MirrorAction; details: object },
+    work: (tx: Queryable) => Promise<void>,
+  ): Promise<MirrorStatus> => {
+    await transaction(pool, async (tx) => {
+      await work(tx)
+      await recordAudit(tx, access, { action, target: name, details })
+    })
     hints.tell(MIRRORS_CHANNEL)
     const { principal, address } = access
-    log.warn({ mirror: name, by: principal.id, address, ...more }, message)
+    log.warn({ mirror: name, by: principal.id, address, ...details }, `ordered ${action}`)
     return statusOf(name, await requireStored(pool, name))
+  }
+
+  /** The mirror, for whom may order something of it. @throws NOT_FOUND; FORBIDDEN, because it holds every collection */
+  const requireOrderable = async ({ principal }: Access, name: string): Promise<StoredMirror> => {
+    const stored = await requireStored(pool, name)
+    if (covers(principal, 'write', '*') && !isRestricted(principal)) return stored
+    throw new DualstoreError(
+      'FORBIDDEN',
+      'orders for a mirror need a key with the write scope "*" and without rows',
+    )
   }
 
   return {
     /** Changes wait in the log from now on. @throws CONFLICT when it is lost. */
     async pause(name: string, reason: string | undefined, access: Access): Promise<MirrorStatus> {
-      await requireStored(pool, name)
-      const order = { by: access.principal.id, reason: reason ?? null }
-      if (!(await pauseFollower(pool, name, order))) throw lost(name)
-      return told(name, access, 'a mirror is paused', { reason })
+      await requireOrderable(access, name)
+      const details = { ...(reason !== undefined && { reason }) }
+      return order(access, { name, action: 'mirror.pause', details }, async (tx) => {
+        const by = access.principal.id
+        if (!(await pauseFollower(tx, name, { by, reason: reason ?? null }))) throw lost(name)
+      })
     },
 
     /** @throws CONFLICT when it is lost. */
     async resume(name: string, access: Access): Promise<MirrorStatus> {
-      await requireStored(pool, name)
-      if (!(await resumeFollower(pool, name, access.principal.id))) throw lost(name)
-      return told(name, access, 'a mirror is resumed')
+      await requireOrderable(access, name)
+      return order(access, { name, action: 'mirror.resume', details: {} }, async (tx) => {
+        if (!(await resumeFollower(tx, name, access.principal.id))) throw lost(name)
+      })
     },
 
     /**
@@ -65,11 +92,11 @@ export function createMirrorControl({ pool, hints, log }: { pool: Pool; hints: H
       { restart = false }: { restart?: boolean },
       access: Access,
     ): Promise<MirrorStatus> {
-      await requireStored(pool, name)
-      if (!(await requestRebuild(pool, name, { by: access.principal.id, restart }))) {
+      await requireOrderable(access, name)
+      return order(access, { name, action: 'mirror.rebuild', details: { restart } }, async (tx) => {
+        if (await requestRebuild(tx, name, { by: access.principal.id, restart })) return
         throw new DualstoreError('CONFLICT', `${name} is being rebuilt already; restart begins again`)
-      }
-      return told(name, access, 'a mirror is to be rebuilt', { restart })
+      })
     },
 
     /**
@@ -79,7 +106,7 @@ export function createMirrorControl({ pool, hints, log }: { pool: Pool; hints: H
      * what would happen.
      */
     async setPosition(name: string, request: MoveRequest, access: Access): Promise<Moved> {
-      const stored = await requireStored(pool, name)
+      const stored = await requireOrderable(access, name)
       const to = requireUsable(request.position, stored)
       const from = stored.position
       const skipped = Math.max(0, Math.min(to, stored.head) - from)
@@ -97,16 +124,17 @@ export function createMirrorControl({ pool, hints, log }: { pool: Pool; hints: H
       for (const deadline = Date.now() + REST_MS; !(await isAtRest(pool, name)); await delay(REST_POLL_MS)) {
         if (Date.now() > deadline) throw new DualstoreError('CONFLICT', `${name} is still at work; try again`)
       }
-      if (!(await movePosition(pool, name, from, to))) {
-        throw new DualstoreError('CONFLICT', `${name} has moved or was resumed meanwhile; look and try again`)
-      }
       const moved = {
         from: formatPosition({ epoch: stored.epoch, seq: from }),
         to: request.position,
         skipped,
         replayed,
       }
-      const mirror = await told(name, access, "a mirror's position is set", moved)
+      const move = { name, action: 'mirror.set_position', details: moved } as const
+      const mirror = await order(access, move, async (tx) => {
+        if (await movePosition(tx, name, from, to)) return
+        throw new DualstoreError('CONFLICT', `${name} has moved or was resumed meanwhile; look and try again`)
+      })
       return { ...moved, mirror }
     },
   }

@@ -1,8 +1,7 @@
 import { everything, type Filter } from '../filter/ast.js'
+import { type Role, roles } from '../schemas/key.js'
 
-/** What a caller may do at all, from least to most; each may do what those before it may. */
-export const roles = ['reader', 'writer', 'admin'] as const
-export type Role = (typeof roles)[number]
+export { type Role, roles } from '../schemas/key.js'
 
 /** Names of collections, or patterns in which `*` stands for any characters. */
 export interface CollectionScopes {
@@ -45,6 +44,11 @@ export const localAccess: Access = { principal: unrestricted('local'), address: 
 /** True when the role may do what `needed` may. */
 export function hasRole(principal: Principal, needed: Role): boolean {
   return roles.indexOf(principal.role) >= roles.indexOf(needed)
+}
+
+/** True when there are documents that it must not see. */
+export function isRestricted({ rows }: Pick<Principal, 'rows'>): boolean {
+  return rows.op !== 'and' || rows.of.length > 0
 }
 
 /** True when the scopes cover a collection: an admin's too, because scopes only ever narrow. */

@@ -1,6 +1,7 @@
 import type { Pool } from '../db/pool.js'
 import { sharedReading } from '../db/shared-reading.js'
 import { DualstoreError } from '../errors.js'
+import type { Log } from '../followers/contract.js'
 import type { CollectionDefinition } from '../schemas/collection.js'
 import { readCollections, type StoredCollection } from '../store/collections.js'
 import { compileItemValidator, type ItemValidator } from './item-validator.js'
@@ -26,7 +27,7 @@ export interface Registry {
   watch(refreshMs: number): () => void
 }
 
-export function createRegistry(pool: Pool): Registry {
+export function createRegistry(pool: Pool, log?: Log): Registry {
   let collections = new Map<string, Collection>()
 
   const load = async () => {
@@ -34,8 +35,7 @@ export function createRegistry(pool: Pool): Registry {
     collections = new Map(
       rows.map((row) => {
         const known = collections.get(row.definition.name)
-        const validate =
-          known?.version === row.version ? known.validate : compileItemValidator(row.definition.schema)
+        const validate = known?.version === row.version ? known.validate : compileStored(row.definition, log)
         return [row.definition.name, { ...row, validate }]
       }),
     )
@@ -69,4 +69,16 @@ export function createRegistry(pool: Pool): Registry {
       return () => clearInterval(timer)
     },
   }
+}
+
+/** What was stored by an earlier version must not keep this one from starting, even if its pattern can be slow. */
+function compileStored({ name, schema }: CollectionDefinition, log: Log | undefined): ItemValidator {
+  return compileItemValidator(schema, {
+    onUnsafePattern: (pattern) =>
+      log?.warn(
+        { collection: name, pattern },
+        'a pattern of this collection cannot be tried in linear time: whoever may write to it can stop this server ' +
+          'for a while; change the definition',
+      ),
+  })
 }

@@ -4,19 +4,24 @@ import type { Pool } from '../db/pool.js'
 import { DualstoreError, type Fault } from '../errors.js'
 import type { Mirror } from '../mirror/contract.js'
 import type { Item } from '../schemas/item.js'
+import type { SelectionQuery } from '../schemas/wire.js'
 import type { Write } from '../store/documents.js'
 import type { Selection } from '../store/list.js'
 import { scanDocuments } from '../store/scan.js'
 import type { Consistency, ConsistencyLevel } from './consistency.js'
 import { type ReadOptions, requireMirror } from './documents.js'
-import type { Gatherer, Written } from './gatherer.js'
+import type { Written } from './gatherer.js'
 import { idFault, newId } from './ids.js'
 import { ownFields } from './item-validator.js'
 import { parseJson } from './json.js'
 import { readLines } from './lines.js'
+import type { ListingService } from './listing.js'
 import { selectMirrored } from './mirror-listing.js'
+import type { Access } from './principal.js'
 import type { Collection, Registry } from './registry.js'
+import { requireScope } from './rights.js'
 import { parseTime } from './time.js'
+import type { Writer } from './writer.js'
 
 /** What an import does with an id that is taken: report it, leave the stored document, or replace it. */
 export type OnConflict = 'error' | 'skip' | 'replace'
@@ -58,7 +63,8 @@ interface NumberedWrite {
 export interface TransferServiceOptions {
   pool: Pool
   registry: Registry
-  gatherer: Gatherer
+  listing: Pick<ListingService, 'select'>
+  writer: Writer
   hints: Hints
   consistency: Consistency
   mirror: Mirror | undefined
@@ -78,7 +84,8 @@ const CHUNK = 64 * 1024
 export function createTransferService({
   pool,
   registry,
-  gatherer,
+  listing,
+  writer,
   hints,
   consistency,
   mirror,
@@ -98,7 +105,13 @@ export function createTransferService({
      * MIRROR_UNAVAILABLE before anything is read, and WAIT_TIMEOUT when the mirror does not take it. What was
      * acknowledged before is written.
      */
-    async importNdjson(name: string, source: Readable, options: ImportOptions): Promise<ImportReport> {
+    async importNdjson(
+      access: Access,
+      name: string,
+      source: Readable,
+      options: ImportOptions,
+    ): Promise<ImportReport> {
+      requireScope(access.principal, 'write', name)
       const collection = await registry.get(name)
       const level = consistency.level(options.consistency)
       consistency.beforeWrite(level)
@@ -120,7 +133,10 @@ export function createTransferService({
         const text = batch.reduce((sum, { write }) => sum + write.text.length, 0)
         inFlight += batch.length
         textInFlight += text
-        const results = await gatherer.writeAll(batch.map(({ write }) => write))
+        const results = await writer.writeAll(
+          access,
+          batch.map(({ write }) => write),
+        )
         const keys: { collection: string; id: string }[] = []
         batch.forEach(({ line, write }, index) => {
           const result = results[index]
@@ -184,14 +200,18 @@ export function createTransferService({
     },
 
     /**
-     * Exports items as NDJSON, by ascending id, in chunks of whole lines; from PostgreSQL their text is passed on as it
-     * is stored. What is waited for is there when this resolves.
-     * @throws INVALID_REQUEST for what the mirror cannot do: full text
+     * Exports the selected items as NDJSON, by ascending id, in chunks of whole lines; from PostgreSQL their text is
+     * passed on as it is stored. What is waited for is there when this resolves.
+     * @throws INVALID_REQUEST, also for what the mirror cannot do: full text; INVALID_FILTER, FORBIDDEN,
+     * COLLECTION_NOT_FOUND before anything is read
      */
     async exportNdjson(
-      selection: Selection,
+      access: Access,
+      name: string,
+      query: SelectionQuery,
       { from = 'postgres', waitFor }: ReadOptions = {},
     ): Promise<AsyncIterable<string>> {
+      const selection = await listing.select(access, name, query)
       if (from === 'mirror') requireMirror(mirror)
       if (waitFor !== undefined) await consistency.waitFor(waitFor, from)
       if (from === 'postgres') return stored(selection)
@@ -257,5 +277,7 @@ function count(
   if (written.outcome === 'created') report.created++
   else if (written.outcome === 'replaced') report.replaced++
   else if (onConflict === 'skip') report.skipped++
+  // One outside of the caller's rows is not replaced.
+  else if (onConflict === 'replace') fail({ field: 'item.id', message: 'is taken' })
   else fail({ field: 'item.id', message: 'is taken; on_conflict=skip or on_conflict=replace say what to do' })
 }

@@ -124,6 +124,35 @@ describe('every name of the legacy configuration is honoured', () => {
   })
 })
 
+describe('trusted proxies', () => {
+  const trusted = (text: string) => load({ env: { DUALSTORE_TRUST_PROXY: text } }).config.trustProxy
+
+  test.each([
+    ['true', true],
+    ['off', false],
+    ['1', 1],
+    ['0', 0],
+    ['10.0.0.1', ['10.0.0.1']],
+    ['10.0.0.0/8, ::1, fc00::/7, loopback', ['10.0.0.0/8', '::1', 'fc00::/7', 'loopback']],
+  ])('%s', (text, value) => {
+    expect(trusted(text)).toEqual(value)
+  })
+
+  test.each([
+    'maybe',
+    '10.0.0.0/33',
+    '::1/129',
+    '10.0.0.1/8/8',
+    '10.0.0',
+    '10.0.0.1,',
+    '101',
+    '-1',
+    '10.0.0.1/x',
+  ])('%s is refused', (text) => {
+    expect(() => trusted(text)).toThrow(/DUALSTORE_TRUST_PROXY/)
+  })
+})
+
 describe('a flag', () => {
   test.each(['false', 'FALSE', ' false ', '0', 'no', 'off'])('%j is false', (text) => {
     expect(load({ env: { DUAL_WRITE_ENABLED: text } }).config.dualWriteEnabled).toBe(false)

@@ -1,9 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import { describe, expect, test } from 'vitest'
-import { loadConfig } from '../../../src/server/config/index.js'
+import { authIsOn, loadConfig } from '../../../src/server/config/index.js'
 import type { ServerOptions } from '../../../src/server/index.js'
-import { authIsOn } from '../../../src/server/plugins/auth.js'
-import { bodies, call } from '../../support/http.js'
+import { bodies, call, expectError } from '../../support/http.js'
 import { testServer } from '../../support/server.js'
 
 describe('the bearer token', () => {
@@ -44,8 +43,15 @@ describe('the bearer token', () => {
     expect(authIsOn(loadConfig({ env: { AUTH_ENABLED: 'false' } }).config)).toBe(false)
   })
 
-  test('AUTH_ENABLED=true without a token does not start', async () => {
-    await expect(withEnv({ AUTH_ENABLED: 'true' })).rejects.toThrow(/AUTH_BEARER_TOKEN/)
+  test('AUTH_ENABLED=true without a token asks for a key, with the usual answers', async () => {
+    const app = await withEnv({ AUTH_ENABLED: 'true' })
+    const missing = await call(app, 'GET', '/api/v1/agent_tasks')
+    expectError(missing, 401, 'UNAUTHORIZED')
+    expect(missing.json.error).toBe('missing authorization header')
+    const wrong = await call(app, 'GET', '/nothing', { headers: { authorization: 'Bearer wrong' } })
+    expectError(wrong, 401, 'UNAUTHORIZED')
+    expect(wrong.json.error).toBe('invalid authorization header')
+    expect([missing, wrong].map((answer) => answer.headers['www-authenticate'])).toEqual(['Bearer', 'Bearer'])
   })
 })
 

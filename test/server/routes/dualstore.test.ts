@@ -65,6 +65,13 @@ describe.each(kinds)('%s mirror', async (kind) => {
     expect((await order('resume')).status).toBe(200)
     await caughtUp(pool)
     expect(await mirror()).toMatchObject({ lag: { changes: 0, seconds: 0 } })
+    const { rows } = await pool.query(
+      `SELECT actor, action, target, details FROM dualstore.audit ORDER BY seq`,
+    )
+    expect(rows).toEqual([
+      { actor: 'everyone', action: 'mirror.pause', target: 'mirror', details: { reason: 'moving' } },
+      { actor: 'everyone', action: 'mirror.resume', target: 'mirror', details: {} },
+    ])
   })
 
   test('a position is set only while it is paused, confirmed, within the log, and forward only by force', async () => {
@@ -134,6 +141,24 @@ describe.each(kinds)('%s mirror', async (kind) => {
     expectError(wrong, 400, 'INVALID_REQUEST')
     expectError(await order('position', {}), 400, 'INVALID_REQUEST')
   })
+})
+
+test('whom some documents are closed orders nothing of a mirror that holds all', async () => {
+  const app = await testServer('embedded', { authBearerToken: 'the-legacy-token-of-tests' })
+  const legacy = { authorization: 'Bearer the-legacy-token-of-tests' }
+  const scopes = { read: ['*'], write: ['agent_*'] }
+  const made = await call(app, 'POST', '/api/v1/keys', {
+    headers: legacy,
+    body: { name: 'narrow', role: 'admin', scopes },
+  })
+  expect(made.status, made.text).toBe(201)
+  const headers = { authorization: `Bearer ${made.json.data.key}` }
+  expect((await call(app, 'GET', '/api/v1/dualstore/status', { headers })).status).toBe(200)
+  const refused = await call(app, 'POST', '/api/v1/dualstore/mirrors/mirror/pause', { headers })
+  expectError(refused, 403, 'FORBIDDEN')
+  expect(
+    (await call(app, 'GET', '/api/v1/dualstore/status', { headers })).json.data.mirrors[0].state,
+  ).not.toBe('paused')
 })
 
 test('an order survives a restart, and a failure is told with its time until it is over and after', async () => {

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { DualstoreError, invalid } from '../../../server/errors.js'
-import type { ChangeOptions, Misfits } from '../../../server/services/collections.js'
+import type { ChangeOptions } from '../../../server/services/collections.js'
+import type { Misfits } from '../../../server/services/misfits.js'
 import type { Changed, CollectionsClient } from '../../client/contract.js'
 import { addConnection, type ConnectionFlags, withClient } from '../../client/open.js'
 import {

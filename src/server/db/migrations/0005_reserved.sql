@@ -1,1 +1,0 @@
--- Taken by work that is under way elsewhere; its migration replaces this file.
