@@ -10,6 +10,7 @@ import { healthCommand } from './commands/health.js'
 import { ingestCommand } from './commands/ingest.js'
 import { jobsCommand } from './commands/jobs.js'
 import { keysCommand } from './commands/keys.js'
+import { mirrorCommand } from './commands/mirror.js'
 import { parkedCommand } from './commands/parked.js'
 import { repairCommand } from './commands/repair.js'
 import { restoreCommand } from './commands/restore.js'
@@ -47,6 +48,7 @@ Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usag
     configCommand(),
     dbCommand(),
     collectionsCommand(),
+    mirrorCommand(),
     tailCommand(),
     typesCommand(),
     ingestCommand(),

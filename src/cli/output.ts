@@ -51,7 +51,8 @@ export function printable(text: string): string {
   })
 }
 
-async function tableText({ head, rows }: Table): Promise<string> {
+/** A table as it is printed: drawn on a terminal, tab-separated off it. */
+export async function tableText({ head, rows }: Table): Promise<string> {
   const cells = rows.map((row) => row.map(cellText))
   if (!process.stdout.isTTY) return [head, ...cells].map((row) => row.join('\t')).join('\n')
   const { default: CliTable } = await import('cli-table3')

@@ -74,7 +74,7 @@ function lineOf(label: string, { documents, rate, left }: State): string {
 }
 
 /** 75 seconds are "1m15s". */
-function duration(seconds: number): string {
+export function duration(seconds: number): string {
   const whole = Math.round(seconds)
   const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60]
   return hours > 0 ? `${hours}h${minutes}m` : minutes > 0 ? `${minutes}m${rest}s` : `${rest}s`

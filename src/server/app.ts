@@ -23,6 +23,7 @@ import { bulkRoutes } from './routes/bulk.js'
 import { collectionRoutes } from './routes/collections.js'
 import { documentAuditRoutes } from './routes/document-audit.js'
 import { documentRoutes } from './routes/documents.js'
+import { dualstoreRoutes } from './routes/dualstore.js'
 import { healthRoutes } from './routes/health.js'
 import { importRoutes } from './routes/import.js'
 import { indexRoutes } from './routes/index.js'
@@ -117,6 +118,8 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(healthRoutes, { status, version })
   if (metrics !== undefined) await app.register(metricsRoutes, { metrics })
   await app.register(collectionRoutes, { prefix: apiPrefix, collections })
+  const { overview, mirrorControl } = context
+  await app.register(dualstoreRoutes, { prefix: apiPrefix, overview, mirrorControl })
   await app.register(tokenRoutes, { prefix: apiPrefix, tokens })
   await app.register(keyRoutes, { prefix: apiPrefix, keys, audit })
   await app.register(bulkRoutes, { prefix: apiPrefix, documents, transfer })

@@ -6,6 +6,7 @@ import {
   createHints,
   JOBS_CHANNEL,
   KEYS_CHANNEL,
+  MIRRORS_CHANNEL,
 } from './changes/hints.js'
 import { readHead } from './changes/read.js'
 import { createClosers } from './closing.js'
@@ -47,6 +48,8 @@ import { createKeyService, type KeyService } from './services/keys.js'
 import { createListingService, type ListingService } from './services/listing.js'
 import { type Counters, createCounters } from './services/metrics/counters.js'
 import { createMetricsService, type MetricsService } from './services/metrics.js'
+import { createMirrorControl, type MirrorControl } from './services/mirror-control.js'
+import { createOverview, type OverviewService } from './services/overview.js'
 import { createParkedService, type ParkedService } from './services/parked.js'
 import { unrestricted } from './services/principal.js'
 import { createRegistry } from './services/registry.js'
@@ -73,6 +76,8 @@ export interface Context {
   documentAudit: DocumentAuditService
   status: StatusService
   backup: BackupService
+  overview: OverviewService
+  mirrorControl: MirrorControl
   keys: KeyService
   audit: AuditService
   /** This server's own tokens, once there is what signs and verifies them. */
@@ -95,7 +100,7 @@ export interface Context {
   close(): Promise<void>
 }
 
-const CHANNELS = [CHANGES_CHANNEL, COLLECTIONS_CHANNEL, KEYS_CHANNEL, JOBS_CHANNEL]
+const CHANNELS = [CHANGES_CHANNEL, COLLECTIONS_CHANNEL, KEYS_CHANNEL, JOBS_CHANNEL, MIRRORS_CHANNEL]
 const REGISTRY_REFRESH_MS = 1000
 const HOUSEKEEPING_MS = 60_000
 const RETENTION_POLL_MS = 2000
@@ -143,11 +148,15 @@ export async function openContext(
       refuse: refusedRow,
     })
     closers.add(() => gatherer.drain())
+    let following = false
     const writer = createWriter({ pool, gatherer })
     const consistency = createConsistency({
       pool,
       epoch,
-      defaultLevel: config.dualWriteConsistency,
+      // Only a process that follows the log learns when the mirror has something.
+      get defaultLevel() {
+        return following ? config.dualWriteConsistency : 'eventual'
+      },
       waitTimeoutMs: config.waitTimeoutMs,
       mirror: progress,
       mirrorIsAway: () => mirror?.breaker.state !== 'closed',
@@ -200,7 +209,7 @@ export async function openContext(
     log.debug({ epoch, position }, 'context is open')
     const instance = `${process.pid}-${randomUUID()}`
     const documents = createDocumentService({ pool, registry, writer, hints, consistency, fallback })
-    const transfer = createTransferService({ pool, registry, listing, writer, hints })
+    const transfer = createTransferService({ pool, registry, listing, writer, hints, consistency, mirror })
     const parked = createParkedService({ pool, registry, mirror })
     const audited = { pool, registry, mirror, patienceMs: config.waitTimeoutMs }
     const verification = createVerification(audited)
@@ -240,6 +249,8 @@ export async function openContext(
       backup: createBackupService({ pool, hints, mirror }),
       documentAudit: createDocumentAuditService({ pool, epoch }),
       status: createStatusService({ pool, registry, mirror, progress }),
+      overview: createOverview(pool),
+      mirrorControl: createMirrorControl({ pool, hints, log }),
       keys,
       audit: createAuditService(pool),
       tokensWith: (codec) =>
@@ -258,6 +269,7 @@ export async function openContext(
       foreign: createForeignService({ pool, registry, mirror }),
       startJobs,
       startFollowers() {
+        following = true
         const listener = listen({
           url: () => currentUrl(pool),
           channels: CHANNELS,

@@ -87,6 +87,7 @@ describe.each(ways)('$way', ({ way, env }) => {
       skipped: 0,
       failed: 0,
       errors: [],
+      position: expect.any(String),
       interrupted: false,
     })
     expect((await json(`count ${notes}`)).answer).toEqual({ collection: notes, documents: 2500 })

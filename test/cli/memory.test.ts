@@ -14,7 +14,7 @@ test('an upload far larger than the memory it may take streams through', async (
   let received = 0
   const server = createServer(async (request, response) => {
     for await (const chunk of request) received += (chunk as Buffer).length
-    const report = { received: 0, created: 0, replaced: 0, skipped: 0, failed: 0, errors: [] }
+    const report = { received: 0, created: 0, replaced: 0, skipped: 0, failed: 0, errors: [], position: null }
     response.end(JSON.stringify({ endpoints: { collections: '/api/v1' }, success: true, data: report }))
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')

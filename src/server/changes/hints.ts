@@ -4,6 +4,8 @@ import { type Queryable, query } from '../db/pool.js'
 export const CHANGES_CHANNEL = 'dualstore_changes'
 /** Channel on which instances tell each other that a collection was made, changed or dropped. */
 export const COLLECTIONS_CHANNEL = 'dualstore_collections'
+/** Channel on which instances tell each other that something is ordered of a mirror: to pause, to be rebuilt. */
+export const MIRRORS_CHANNEL = 'dualstore_mirrors'
 /** Channel on which PostgreSQL itself tells that a key was made, changed or removed (migration 0004). */
 export const KEYS_CHANNEL = 'dualstore_keys'
 /** Channel on which instances tell each other that there is a job to run. */

@@ -13,3 +13,12 @@ export function parsePosition(text: string): Position | undefined {
   const [, epoch, digits] = /^([0-9a-f]{8})-(\d{1,15})$/.exec(text) ?? []
   return epoch === undefined || digits === undefined ? undefined : { epoch, seq: Number(digits) }
 }
+
+/** The latest of some positions of one log, null where there is none; null when there is none at all. */
+export function latestPosition(positions: readonly (string | null)[]): string | null {
+  const seqOf = (text: string) => parsePosition(text)?.seq ?? 0
+  return positions.reduce(
+    (latest, one) => (one !== null && (latest === null || seqOf(one) > seqOf(latest)) ? one : latest),
+    null,
+  )
+}

@@ -1,3 +1,5 @@
+import { hostname } from 'node:os'
+import { MIRRORS_CHANNEL } from '../changes/hints.js'
 import type { Change } from '../changes/read.js'
 import type { Pool } from '../db/pool.js'
 import type { Mirror, MirrorChange, Rejection } from '../mirror/contract.js'
@@ -5,7 +7,10 @@ import type { CollectionDefinition } from '../schemas/collection.js'
 import type { Item } from '../schemas/item.js'
 import { type ParkedDocument, parkDocuments, parkedAmong } from '../store/parked.js'
 import type { Follower } from './contract.js'
+import { createOrders } from './orders.js'
 import { createPositionLoop, type PositionLoopOptions } from './position-loop.js'
+import { createRebuild } from './rebuild.js'
+import { createReport } from './report.js'
 
 export const MIRROR_FOLLOWER = 'mirror'
 
@@ -64,13 +69,43 @@ export function createMirrorFollower(options: MirrorFollowerOptions): Follower {
     }
   }
 
-  return createPositionLoop({
+  const id = MIRROR_FOLLOWER
+  const orders = createOrders({ pool, id, hints: options.hints })
+  orders.onChange(() =>
+    options.progress.ordered({ halted: orders.halted, rebuilding: orders.rebuild !== undefined }),
+  )
+  const rebuild = createRebuild({
+    pool,
+    id,
+    mirror,
+    log,
+    ordered: () => orders.rebuild,
+    park: (rejections) => park(rejections.map(toParked)),
+    onFinished: () => options.hints.tell(MIRRORS_CHANNEL),
+  })
+  const report = createReport({ pool, id, instance: options.instance, host: hostname(), kind: mirror.kind })
+  const loop = createPositionLoop({
     ...options,
-    id: MIRROR_FOLLOWER,
+    id,
     apply,
+    orders,
+    chore: rebuild,
     requestLimitMs: options.timeoutMs,
     batchSize: BATCH_SIZE,
   })
+  return {
+    id,
+    run() {
+      orders.run()
+      report.run()
+      loop.run()
+    },
+    async stop() {
+      await loop.stop()
+      orders.stop()
+      await report.stop()
+    },
+  }
 }
 
 function keyOf(document: { collection: string; id: string }): string {

@@ -14,6 +14,7 @@ import {
 } from '../store/positions.js'
 import type { Follower, Log } from './contract.js'
 import { keepLease, LEASE_MS } from './lease.js'
+import type { Orders } from './orders.js'
 import type { MutableProgress } from './progress.js'
 import { createWaits } from './waits.js'
 
@@ -29,10 +30,25 @@ export interface PositionLoopOptions {
   progress: MutableProgress
   /** Makes the effect of these changes durable. Called again with the same ones after a failure. */
   apply(changes: readonly Change[]): Promise<void>
+  /** What is ordered; without orders it leads whenever it can. */
+  orders?: Pick<Orders, 'halted' | 'onChange'>
+  /** Work that a leader does between batches. */
+  chore?: Chore
   /** How long a request that apply has sent can still take effect when this process is gone. */
   requestLimitMs: number
   batchSize: number
   pollMs: number
+}
+
+/** Work beside following, in pieces: nothing of the log is applied while a piece is under way. */
+export interface Chore {
+  /**
+   * Does a piece of it under a term, of `size` documents at most; false when there is none. A piece must do no harm when it takes effect late,
+   * apart from what applying the log again, from where the follower then stands, would mend.
+   */
+  step(term: number, size: number): Promise<boolean>
+  /** Lets go of what it holds between pieces; it goes on with the next one. */
+  release(): Promise<void>
 }
 
 const FIRST_PAUSE_MS = 100
@@ -59,7 +75,7 @@ class Gone extends Error {
  * last confirmed, so that the present leader applies once more whatever the late requests may have disturbed (I4).
  */
 export function createPositionLoop(options: PositionLoopOptions): Follower {
-  const { id, instance, pool, hints, log, progress, requestLimitMs, pollMs } = options
+  const { id, instance, pool, hints, log, progress, requestLimitMs, pollMs, orders, chore } = options
   const stopping = new AbortController()
   const { sleep, pause, wake } = createWaits(stopping.signal)
   /** Changes read at once; fewer after a failure, so that a slow store can still do something within its limits. */
@@ -95,20 +111,30 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
       return stored
     }
     const keeper = keepLease(pool, id, term)
+    let choring = false
+    const doChore = async () => {
+      choring = true
+      const more = (await chore?.step(term, batchSize)) ?? false
+      if (keeper.lost()) throw new LostLease()
+      choring = false
+      if (more) batchSize = Math.min(options.batchSize, batchSize * 2)
+      return more
+    }
     // The next batch is read while this one is applied, and a position is stored while the next one is.
     let reading = read(position)
     let storing: Promise<boolean> = Promise.resolve(true)
     try {
       progress.advance(position)
-      while (!stopping.signal.aborted) {
+      while (!stopping.signal.aborted && orders?.halted === undefined) {
         const changes = await reading
         if (keeper.lost()) throw new LostLease()
         const last = changes.at(-1)
         if (last === undefined) {
+          const more = await doChore()
           if (errorIsStored) storing = store(position)
           if (!(await storing)) throw new LostLease()
           progress.succeeded()
-          await sleep(pollMs)
+          if (!more) await sleep(pollMs)
           reading = read(position)
           continue
         }
@@ -121,10 +147,11 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
         progress.advance(position)
         progress.succeeded()
         batchSize = Math.min(options.batchSize, batchSize * 2)
+        await doChore()
       }
     } finally {
-      await Promise.allSettled([reading, storing, keeper.stop()])
-      if (attempted > confirmed) unconfirmed = { position: confirmed, term }
+      await Promise.allSettled([reading, storing, keeper.stop(), chore?.release()])
+      if (attempted > confirmed || choring) unconfirmed = { position: confirmed, term }
     }
   }
 
@@ -170,7 +197,10 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
       await pause(requestLimitMs)
       await keeper.stop()
     }
-    if (!stopping.signal.aborted) await lead(lease)
+    if (stopping.signal.aborted) return
+    await lead(lease)
+    // It stopped in order, with everything stored: from here on the follower is at rest, and others may know.
+    if (orders?.halted !== undefined) await releaseLease(pool, id, instance)
   }
 
   /** Waits longer with each failure, and lets another instance try when this one fails for long. */
@@ -222,6 +252,7 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
     id,
     run() {
       unsubscribe = hints.on(CHANGES_CHANNEL, wake)
+      orders?.onChange(wake)
       running ??= loop()
     },
     async stop() {

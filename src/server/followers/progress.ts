@@ -4,7 +4,11 @@ export interface Progress {
   /** True while the last attempt to apply something failed. */
   readonly failing: boolean
   readonly lastError: string | undefined
-  /** Resolves true when the follower has reached `seq`, false after `timeoutMs`. */
+  /** Why nothing is applied on purpose: "is paused", "is lost: …"; undefined when it runs. */
+  readonly halted: string | undefined
+  /** True while what is mirrored is being built anew, so that it may lack what its position says. */
+  readonly rebuilding: boolean
+  /** Resolves true when the follower has reached `seq`, false after `timeoutMs` or when it is halted meanwhile. */
   reached(seq: number, timeoutMs: number): Promise<boolean>
   /** True while somebody waits: a standby then looks at the stored position more often. */
   readonly awaited: boolean
@@ -16,6 +20,8 @@ export interface MutableProgress extends Progress {
   /** Notes that applying works (again). */
   succeeded(): void
   failed(message: string): void
+  /** Notes what an operator wants. */
+  ordered(orders: Pick<Progress, 'halted' | 'rebuilding'>): void
 }
 
 interface Waiter {
@@ -27,6 +33,7 @@ export function createProgress(): MutableProgress {
   const waiters = new Set<Waiter>()
   let position = 0
   let lastError: string | undefined
+  let orders: Pick<Progress, 'halted' | 'rebuilding'> = { halted: undefined, rebuilding: false }
   return {
     get position() {
       return position
@@ -36,6 +43,12 @@ export function createProgress(): MutableProgress {
     },
     get lastError() {
       return lastError
+    },
+    get halted() {
+      return orders.halted
+    },
+    get rebuilding() {
+      return orders.rebuilding
     },
     get awaited() {
       return waiters.size > 0
@@ -49,6 +62,10 @@ export function createProgress(): MutableProgress {
     },
     failed(message) {
       lastError = message
+    },
+    ordered(given) {
+      orders = given
+      if (given.halted !== undefined) for (const waiter of waiters) waiter.resolve(false)
     },
     reached(seq, timeoutMs) {
       if (seq <= position) return Promise.resolve(true)

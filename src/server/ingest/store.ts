@@ -44,7 +44,7 @@ export function createIngestStore({ sink, events, tally, log, persist }: IngestS
       const [only] = items
       if (items.length === 1 && only !== undefined) {
         refuse(what, only.id, error.message)
-        return { received: 1, created: 0, replaced: 0, skipped: 0, failed: 1, errors: [] }
+        return { received: 1, created: 0, replaced: 0, skipped: 0, failed: 1, errors: [], position: null }
       }
       const half = Math.ceil(items.length / 2)
       const first = await write(what, items.slice(0, half), send)

@@ -24,12 +24,29 @@ export interface MirrorChange {
   version: number
   /** The document now; null when it is deleted. */
   item: Item | null
+  /**
+   * When it is given: only over a document that stands at exactly this position, be it a later one. For documents
+   * that another log has put ahead of this one.
+   */
+  over?: number
 }
 
 /** A change that this mirror can never take as it is; the follower parks its document (I6). */
 export interface Rejection {
   change: MirrorChange
   reason: string
+}
+
+/** A document by its id, and the log position it stands at in a mirror. */
+export interface Mark {
+  id: string
+  seq: number
+}
+
+/** Ids from the first to the last, both included, by code point. */
+export interface IdSpan {
+  first: string
+  last: string
 }
 
 /** A document read back from a mirror. */
@@ -79,13 +96,17 @@ export interface Mirror {
   prepare(definition: CollectionDefinition): Promise<void>
   /**
    * Makes the changes durable, in any order, each document at most once in a call, and returns those it can never
-   * take. A document that already stands at this position or a later one is left alone (I4), so repeating a call
-   * is harmless. After a rejection by MIRROR_UNAVAILABLE any part may have been applied.
+   * take. A document that already stands at this position or a later one is left alone (I4), unless `over` says
+   * otherwise, so repeating a call is harmless. After a rejection by MIRROR_UNAVAILABLE any part may have been applied.
    */
   apply(changes: readonly MirrorChange[]): Promise<Rejection[]>
   get(definition: CollectionDefinition, id: string): Promise<MirroredDocument | undefined>
   /** Every document that dualstore wrote, by ascending id (code points), starting behind `after`. Constant memory. */
   scan(definition: CollectionDefinition, after?: string): AsyncIterable<MirroredDocument>
+  /** The same without what the documents hold. */
+  marks(definition: CollectionDefinition, after?: string): AsyncIterable<Mark>
+  /** Those with an id from `first` to `last` that stand behind `seq`, in any order: none, unless another log wrote some. */
+  marksAhead(definition: CollectionDefinition, span: IdSpan, seq: number): Promise<Mark[]>
   /** The newest raw documents by `timestamp`, for /debug/dualstore-data. */
   recent(definition: CollectionDefinition, limit: number): Promise<LegacyDocument[]>
   /** Number of documents that dualstore wrote. */

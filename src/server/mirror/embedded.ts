@@ -4,9 +4,9 @@ import type { CollectionDefinition } from '../schemas/collection.js'
 import type {
   IdRange,
   LegacyDocument,
+  Mark,
   Mirror,
   MirrorChange,
-  MirroredDocument,
   RawDocument,
   Rejection,
 } from './contract.js'
@@ -97,7 +97,23 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
         return document?.dualstore === undefined ? undefined : fromLegacy(definition, document)
       }),
 
-    scan: (definition, after) => scan(definition, after),
+    async *scan(definition, after) {
+      for await (const document of documents(definition, after)) yield fromLegacy(definition, document)
+    },
+
+    async *marks(definition, after) {
+      for await (const { id, dualstore } of documents(definition, after)) yield { id, seq: dualstore.seq }
+    },
+
+    marksAhead: (definition, { first, last }, seq) =>
+      request(async (db) => {
+        const ahead: Mark[] = []
+        for await (const text of db.values({ gte: keyOf(definition, first), lte: keyOf(definition, last) })) {
+          const { id, dualstore } = JSON.parse(text) as LegacyDocument
+          if (dualstore.seq > seq) ahead.push({ id, seq: dualstore.seq })
+        }
+        return ahead
+      }),
 
     recent: (definition, limit) =>
       request(async (db) => {
@@ -190,14 +206,14 @@ export function openEmbeddedMirror({ directory }: EmbeddedMirrorOptions): Mirror
     },
   }
 
-  async function* scan(
+  async function* documents(
     definition: CollectionDefinition,
     after: string | undefined,
-  ): AsyncGenerator<MirroredDocument> {
+  ): AsyncGenerator<LegacyDocument> {
     for await (const page of texts(definition, { after, upTo: undefined })) {
       for (const text of page) {
         const document = JSON.parse(text) as LegacyDocument
-        if (document.dualstore !== undefined) yield fromLegacy(definition, document)
+        if (document.dualstore !== undefined) yield document
       }
     }
   }
@@ -245,7 +261,8 @@ async function applyBatch(db: Database, changes: readonly MirrorChange[]): Promi
     const key = keyOf(change.definition, change.id)
     const text = standing[index]
     const position = text === undefined ? undefined : (JSON.parse(text) as LegacyDocument).dualstore?.seq
-    if (position !== undefined && position >= change.seq) continue
+    const isNewer = position !== undefined && position >= change.seq
+    if (change.over !== undefined ? position !== change.over : isNewer) continue
     if (change.item === null) {
       batch.push({ type: 'del', key })
       continue

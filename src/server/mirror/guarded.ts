@@ -92,6 +92,8 @@ export function guardMirror(mirror: Mirror, { pingMs, log, onApplied }: GuardOpt
     },
     get: (definition, id) => read(() => mirror.get(definition, id)),
     scan: (definition, after) => stream(() => mirror.scan(definition, after)),
+    marks: (definition, after) => stream(() => mirror.marks(definition, after)),
+    marksAhead: (definition, span, seq) => read(() => mirror.marksAhead(definition, span, seq)),
     recent: (definition, limit) => read(() => mirror.recent(definition, limit)),
     count: (definition) => read(() => mirror.count(definition)),
     drop: (definition) => write(() => mirror.drop(definition)),

@@ -117,10 +117,11 @@ async function writeBulk(
 ): Promise<Refused[]> {
   if (bulk.length === 0) return []
   const operations = bulk.map(({ change, document }): AnyBulkWriteOperation<LegacyDocument> => {
+    const { id, seq, over } = change
     // Not "less than": a document without a position is to match too.
-    const filter = { _id: change.id, 'dualstore.seq': { $not: { $gte: change.seq } } }
+    const filter = { _id: id, 'dualstore.seq': over ?? { $not: { $gte: seq } } }
     if (document === null) return { deleteOne: { filter } }
-    return { replaceOne: { filter, replacement: document, upsert: true } }
+    return { replaceOne: { filter, replacement: document, upsert: over === undefined } }
   })
   try {
     await collection.bulkWrite(operations, { ordered: false, maxTimeMS: timeoutMs })

@@ -1,7 +1,7 @@
 import { type Collection, type Db, type Document, MongoClient, type MongoClientOptions } from 'mongodb'
 import { DualstoreError } from '../errors.js'
 import type { CollectionDefinition } from '../schemas/collection.js'
-import type { LegacyDocument, Mirror } from './contract.js'
+import type { LegacyDocument, Mark, Mirror } from './contract.js'
 import { fromLegacy } from './legacy-shape.js'
 import { createAudit } from './mongo-audit.js'
 import { isRefusal, mongoError, unavailable } from './mongo-errors.js'
@@ -22,6 +22,7 @@ export interface MongoMirrorOptions {
 }
 
 const BATCH = 500
+const MARK = { _id: 1, 'dualstore.seq': 1 } as const
 // Counting, scanning from the start and building an index take as long as the collection is large.
 const PATIENT_TIMEOUT_MS = 600_000
 
@@ -81,6 +82,18 @@ export function openMongoMirror(options: MongoMirrorOptions): Mirror {
         yield fromLegacy(definition, document)
       }
     },
+
+    async *marks(definition, after) {
+      for await (const document of documents(definition, after, MARK)) yield markOf(document)
+    },
+
+    marksAhead: (definition, { first, last }, seq) =>
+      request(async () => {
+        const collection = await prompt.collection(definition)
+        const ahead = { _id: { $gte: first, $lte: last }, 'dualstore.seq': { $gt: seq } }
+        const found = collection.find(ahead, { projection: MARK, maxTimeMS: timeoutMs })
+        return (await found.toArray()).map(markOf)
+      }),
 
     recent: (definition, limit) =>
       request(async () => {
@@ -157,6 +170,10 @@ export function openMongoMirror(options: MongoMirrorOptions): Mirror {
       await cursor.close().catch(() => {})
     }
   }
+}
+
+function markOf({ _id, dualstore }: LegacyDocument): Mark {
+  return { id: _id, seq: dualstore.seq }
 }
 
 /** A client whose database and collections are there once it is connected. */

@@ -4,11 +4,11 @@ import { Type } from 'typebox'
 import { DualstoreError } from '../errors.js'
 import { BatchBody } from '../schemas/batch.js'
 import { NDJSON } from '../schemas/media-types.js'
-import { CollectionParams, CreateHeaders, SelectionQuery } from '../schemas/wire.js'
-import { type BatchResult, runBatch } from '../services/batch.js'
+import { CollectionParams, CreateHeaders, ReadHeaders, SelectionQuery } from '../schemas/wire.js'
+import { type BatchResult, positionOf, runBatch } from '../services/batch.js'
 import type { DocumentService } from '../services/documents.js'
 import type { TransferService } from '../services/transfer.js'
-import { answers, JSON_TYPE } from './answers.js'
+import { answers, JSON_TYPE, sendPosition } from './answers.js'
 
 export interface BulkRoutesOptions {
   documents: DocumentService
@@ -51,6 +51,7 @@ export const bulkRoutes: FastifyPluginAsyncTypebox<BulkRoutesOptions> = async (a
         consistency: request.headers['x-dualstore-consistency'],
         idempotencyKey: request.headers['idempotency-key'],
       })
+      sendPosition(reply, positionOf(results))
       const success = results.every((result) => result.status < 400)
       return reply
         .type(JSON_TYPE)
@@ -70,12 +71,15 @@ export const bulkRoutes: FastifyPluginAsyncTypebox<BulkRoutesOptions> = async (a
         produces: [NDJSON],
         params: CollectionParams,
         querystring: SelectionQuery,
+        headers: Type.Omit(ReadHeaders, ['if-none-match']),
         response: answers({ 200: Type.String({ description: 'One item a line, by ascending id' }) }),
       },
     },
     async (request, reply) => {
       const { collection } = request.params
-      const lines = await transfer.exportNdjson(request.access, collection, request.query)
+      const { 'x-dualstore-read-from': from, 'x-dualstore-wait-for': waitFor } = request.headers
+      const lines = await transfer.exportNdjson(request.access, collection, request.query, { from, waitFor })
+      if (from === 'mirror') reply.header('x-dualstore-source', 'mirror')
       // Readable.from asks for the next page only when the socket has taken the one before.
       return reply.type(NDJSON).send(Readable.from(lines, { objectMode: false, highWaterMark: 1024 * 1024 }))
     },

@@ -3,7 +3,7 @@ import { Type } from 'typebox'
 import { CollectionInput } from '../schemas/collection.js'
 import { CollectionAnswerSchema, NamedCollectionParams, success } from '../schemas/wire.js'
 import type { CollectionService } from '../services/collections.js'
-import { answers } from './answers.js'
+import { answers, sendPosition } from './answers.js'
 
 export interface CollectionRoutesOptions {
   collections: CollectionService
@@ -135,9 +135,10 @@ export const collectionRoutes: FastifyPluginAsyncTypebox<CollectionRoutesOptions
         response: answers({ 200: success(Type.Object({ name: Type.String(), deleted: Type.Integer() })) }),
       },
     },
-    async (request) => {
+    async (request, reply) => {
       const { name } = request.params
       const deleted = await collections.drop(request.access, name, request.query.confirm)
+      sendPosition(reply, await collections.position())
       return { success: true as const, data: { name, deleted } }
     },
   )

@@ -4,9 +4,9 @@ import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { DualstoreError, invalid } from '../errors.js'
 import { NDJSON } from '../schemas/media-types.js'
-import { CollectionParams, ImportReportSchema } from '../schemas/wire.js'
+import { CollectionParams, CreateHeaders, ImportReportSchema } from '../schemas/wire.js'
 import type { TransferService } from '../services/transfer.js'
-import { answers } from './answers.js'
+import { answers, sendPosition } from './answers.js'
 
 export interface ImportRoutesOptions {
   transfer: TransferService
@@ -39,6 +39,7 @@ export const importRoutes: FastifyPluginAsyncTypebox<ImportRoutesOptions> = asyn
           'One item a line; ids and times in the lines are kept. Every line is reported by number if wrong.',
         consumes: [NDJSON],
         params: CollectionParams,
+        headers: Type.Pick(CreateHeaders, ['x-dualstore-consistency']),
         querystring: Type.Object({
           on_conflict: Type.Union([Type.Literal('error'), Type.Literal('skip'), Type.Literal('replace')], {
             default: 'error',
@@ -61,12 +62,14 @@ export const importRoutes: FastifyPluginAsyncTypebox<ImportRoutesOptions> = asyn
         .importNdjson(request.access, request.params.collection, source, {
           onConflict: request.query.on_conflict,
           maxLineBytes,
+          consistency: request.headers['x-dualstore-consistency'],
         })
         .catch((error: unknown) => {
           // What was not read of the body stands in the way of any further request on this connection.
           reply.header('connection', 'close')
           throw error
         })
+      sendPosition(reply, report.position)
       return { success: report.failed === 0, data: report }
     },
   )

@@ -160,6 +160,9 @@ export const WriteHeaders = Type.Object({
 export const Body = Type.Record(Type.String(), Type.Unknown())
 
 export const ImportReportSchema = Type.Object({
+  position: Type.Union([Type.String(), Type.Null()], {
+    description: 'From where on all of it is visible; null when nothing was written',
+  }),
   received: Type.Integer(),
   created: Type.Integer(),
   replaced: Type.Integer(),

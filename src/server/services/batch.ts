@@ -1,7 +1,8 @@
+import { latestPosition } from '../changes/position.js'
 import { DualstoreError, invalid } from '../errors.js'
 import type { BatchOperation } from '../schemas/batch.js'
 import type { ConsistencyLevel } from './consistency.js'
-import type { DocumentService } from './documents.js'
+import type { DocumentService, WriteAnswer } from './documents.js'
 import { requireId } from './ids.js'
 import { etagOf } from './precondition.js'
 import type { Access } from './principal.js'
@@ -9,6 +10,8 @@ import type { Access } from './principal.js'
 /** What became of one operation of a batch. */
 export interface BatchResult {
   status: number
+  /** Place of its write in the log; null when nothing was written. */
+  position: string | null
   /** The document, or the error. */
   answer: { id: string; version?: number; etag?: string; text?: string } | DualstoreError
 }
@@ -44,6 +47,11 @@ export async function runBatch(
   )
 }
 
+/** From where on all that a batch wrote is visible; null when it wrote nothing. */
+export function positionOf(results: readonly BatchResult[]): string | null {
+  return latestPosition(results.map((result) => result.position))
+}
+
 function idOf(operation: BatchOperation): string | undefined {
   const id = operation.op === 'create' ? operation.item.id : operation.id
   return typeof id === 'string' ? id : undefined
@@ -53,7 +61,11 @@ async function settle(run: () => Promise<BatchResult>): Promise<BatchResult> {
   try {
     return await run()
   } catch (error) {
-    if (error instanceof DualstoreError) return { status: error.status, answer: error }
+    if (error instanceof DualstoreError) {
+      // A write whose wait for the mirror timed out stands all the same.
+      const { position } = error.extra
+      return { status: error.status, answer: error, position: typeof position === 'string' ? position : null }
+    }
     throw error
   }
 }
@@ -64,8 +76,9 @@ async function runOperation(
   request: BatchRequest & { operation: BatchOperation; index: number },
 ): Promise<BatchResult> {
   const { collection, operation, index, consistency } = request
-  const done = (status: number, { id, version, text }: { id: string; version: number; text: string }) => ({
+  const done = (status: number, { id, version, text, position }: WriteAnswer) => ({
     status,
+    position,
     answer: { id, version, etag: etagOf(version), text },
   })
   const precondition =
@@ -94,9 +107,11 @@ async function runOperation(
       const place = { collection, id: operation.id }
       return done(200, await documents.patch(access, place, patch, { consistency, precondition }))
     }
-    case 'delete':
-      await documents.remove(access, { collection, id: operation.id }, { consistency, precondition })
-      return { status: 200, answer: { id: operation.id } }
+    case 'delete': {
+      const place = { collection, id: operation.id }
+      const { position } = await documents.remove(access, place, { consistency, precondition })
+      return { status: 200, position, answer: { id: operation.id } }
+    }
     default:
       throw invalid(`body.operations[${index}].op`, 'must be one of create, put, patch, delete')
   }

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { COLLECTIONS_CHANNEL, type Hints } from '../changes/hints.js'
+import { formatPosition } from '../changes/position.js'
 import { lockLog, readHead } from '../changes/read.js'
 import { type Pool, type Queryable, query, runUnlimited } from '../db/pool.js'
 import { codeOf } from '../db/sqlstate.js'
@@ -227,6 +228,12 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
       }
       await changed()
       return deleted
+    },
+
+    /** The log's end: from there on everything that was dropped before is gone. */
+    async position(): Promise<string> {
+      const { epoch, position } = await readHead(pool)
+      return formatPosition({ epoch, seq: position })
     },
 
     /** Number of documents, counted. */

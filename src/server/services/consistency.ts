@@ -25,7 +25,17 @@ export interface Consistency {
     seq: number | null,
     document: { collection: string; id: string },
   ): Promise<void>
-  /** Waits until a store has reached a position a client was given. @throws INVALID_REQUEST or WAIT_TIMEOUT. */
+  /** The same for several documents, `seq` being the position of the last of their writes. */
+  afterWrites(
+    level: ConsistencyLevel,
+    seq: number | null,
+    documents: readonly { collection: string; id: string }[],
+  ): Promise<void>
+  /**
+   * Waits until a store has reached a position a client was given.
+   * @throws INVALID_REQUEST; WAIT_TIMEOUT; MIRROR_UNAVAILABLE when the mirror is known not to get there, or may lack
+   * documents wherever it stands.
+   */
   waitFor(position: string, store: 'postgres' | 'mirror'): Promise<void>
   /** The text for x-dualstore-position. */
   format(seq: number): string
@@ -48,13 +58,24 @@ export function createConsistency(options: ConsistencyOptions): Consistency {
   const { pool, epoch, mirror, waitTimeoutMs } = options
   const timedOut = (seq: number, what: string) => {
     const position = formatPosition({ epoch, seq })
+    const halted = what === 'the mirror' ? mirror?.halted : undefined
     return new DualstoreError(
       'WAIT_TIMEOUT',
-      `${what} did not reach ${position} within ${waitTimeoutMs} ms`,
+      halted === undefined
+        ? `${what} did not reach ${position} within ${waitTimeoutMs} ms`
+        : `${what} ${halted}, and has not reached ${position}`,
       {
         extra: { position },
       },
     )
+  }
+  const afterWrites: Consistency['afterWrites'] = async (level, seq, documents) => {
+    if (level === 'eventual' || seq === null || mirror === undefined) return
+    if (!(await mirror.reached(seq, waitTimeoutMs))) throw timedOut(seq, 'the mirror')
+    const [parked] = await parkedAmong(pool, MIRROR_FOLLOWER, documents)
+    if (parked === undefined) return
+    const message = `the mirror cannot take this document and has parked it: ${parked.collection}/${parked.id}`
+    throw new DualstoreError('WAIT_TIMEOUT', message, { extra: { position: formatPosition({ epoch, seq }) } })
   }
   const noMirror = (reason: string) => new DualstoreError('MIRROR_UNAVAILABLE', reason)
 
@@ -64,22 +85,19 @@ export function createConsistency(options: ConsistencyOptions): Consistency {
     beforeWrite(level) {
       if (level === 'eventual') return
       if (mirror === undefined) throw noMirror('strict writes need a mirror, and DUAL_WRITE_ENABLED is false')
+      if (mirror.halted !== undefined) throw noMirror(`the mirror ${mirror.halted}; nothing was written`)
       if (mirror.failing || options.mirrorIsAway?.())
         throw noMirror('the mirror does not take writes now; nothing was written')
     },
-    async afterWrite(level, seq, document) {
-      if (level === 'eventual' || seq === null || mirror === undefined) return
-      if (!(await mirror.reached(seq, waitTimeoutMs))) throw timedOut(seq, 'the mirror')
-      const [parked] = await parkedAmong(pool, MIRROR_FOLLOWER, [document])
-      if (parked === undefined) return
-      throw new DualstoreError('WAIT_TIMEOUT', 'the mirror cannot take this document and has parked it', {
-        extra: { position: formatPosition({ epoch, seq }) },
-      })
-    },
+    afterWrite: (level, seq, document) => afterWrites(level, seq, [document]),
+    afterWrites,
     async waitFor(text, store) {
       const wanted = requirePosition(text, epoch)
       if (store === 'mirror') {
         if (mirror === undefined) throw noMirror('there is no mirror: DUAL_WRITE_ENABLED is false')
+        if (mirror.rebuilding) throw noMirror('the mirror is being rebuilt and may lack documents')
+        if (mirror.halted !== undefined && mirror.position < wanted.seq)
+          throw noMirror(`the mirror ${mirror.halted}`)
         if (!(await mirror.reached(wanted.seq, waitTimeoutMs))) throw timedOut(wanted.seq, 'the mirror')
         return
       }

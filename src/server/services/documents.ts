@@ -35,7 +35,7 @@ export interface DocumentAnswer {
 
 export interface WriteAnswer extends DocumentAnswer {
   created: boolean
-  /** The text for x-dualstore-position; null when an Idempotency-Key was replayed and nothing was written. */
+  /** The text for x-dualstore-position; null when nothing was written. */
   position: string | null
 }
 
@@ -105,6 +105,8 @@ export function createDocumentService(options: DocumentServiceOptions) {
   ): Promise<Written> => {
     const written = await write(access, one, requested)
     await settle(one, written, requested)
+    // What was written then is visible at the log's end, wherever that was.
+    if (written.outcome === 'replayed') return { ...written, position: (await readHead(pool)).position }
     return written
   }
 

@@ -22,7 +22,6 @@ export async function listMirror(
   page: PageRequest,
 ): Promise<{ rows: ListedDocument[]; total: number }> {
   const { sort, after, offset, limit } = page
-  if (selection.text !== undefined) throw invalid('query.q', 'is not available from the mirror')
   if (sortKind(sort) === 'field') {
     throw invalid('query.sort_by', 'must be created_at, updated_at or id when the mirror is read')
   }
@@ -37,8 +36,7 @@ export async function listMirror(
   const keep = offset + limit
   let rows: { item: Item; key: SortKey }[] = []
   let total = 0
-  for await (const { item } of mirror.scan(definition)) {
-    if (!matches(selection.filter, item)) continue
+  for await (const item of selectMirrored(mirror, definition, selection)) {
     total++
     const key = keyOf(item, sort.path[0] ?? 'id')
     if (after !== undefined && compare(key, after) <= 0) continue
@@ -52,6 +50,23 @@ export async function listMirror(
     rows: rows.slice(offset, keep).map(({ item, key }) => ({ text: JSON.stringify(item), key })),
     total,
   }
+}
+
+/**
+ * Every selected item as the mirror holds it, by ascending id, in constant memory.
+ * @throws INVALID_REQUEST at once, for full text
+ */
+export function selectMirrored(
+  mirror: Mirror,
+  definition: CollectionDefinition,
+  selection: Selection,
+): AsyncIterable<Item> {
+  if (selection.text !== undefined) throw invalid('query.q', 'is not available from the mirror')
+  return matching(mirror, definition, selection)
+}
+
+async function* matching(mirror: Mirror, definition: CollectionDefinition, { filter }: Selection) {
+  for await (const { item } of mirror.scan(definition)) if (matches(filter, item)) yield item
 }
 
 /** The key that sortSql gives the same document: epoch milliseconds and id, or the id alone. */

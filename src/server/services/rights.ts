@@ -62,6 +62,12 @@ export const rights = {
   changeCollection: changesCollection,
   dropCollection: changesCollection,
 
+  dualstoreStatus: read,
+  pauseMirror: manages,
+  resumeMirror: manages,
+  rebuildMirror: manages,
+  setMirrorPosition: manages,
+
   createKey: manages,
   listKeys: manages,
   getKey: manages,

@@ -2,15 +2,21 @@ import type { Readable } from 'node:stream'
 import { CHANGES_CHANNEL, type Hints } from '../changes/hints.js'
 import type { Pool } from '../db/pool.js'
 import { DualstoreError, type Fault } from '../errors.js'
+import type { Mirror } from '../mirror/contract.js'
+import type { Item } from '../schemas/item.js'
 import type { SelectionQuery } from '../schemas/wire.js'
-import type { StoredDocument, Write } from '../store/documents.js'
+import type { Write } from '../store/documents.js'
+import type { Selection } from '../store/list.js'
 import { scanDocuments } from '../store/scan.js'
+import type { Consistency, ConsistencyLevel } from './consistency.js'
+import { type ReadOptions, requireMirror } from './fallback.js'
 import type { Written } from './gatherer.js'
 import { idFault, newId } from './ids.js'
 import { ownFields } from './item-validator.js'
 import { parseJson } from './json.js'
 import { readLines } from './lines.js'
 import type { ListingService } from './listing.js'
+import { selectMirrored } from './mirror-listing.js'
 import type { Access } from './principal.js'
 import type { Collection, Registry } from './registry.js'
 import { requireScope } from './rights.js'
@@ -35,12 +41,15 @@ export interface ImportReport {
   failed: number
   /** The first lines that failed; `failed` counts all of them. */
   errors: LineFault[]
+  /** From where on all that was written is visible: the text for x-dualstore-position; null when nothing was. */
+  position: string | null
 }
 
 export interface ImportOptions {
   onConflict: OnConflict
   /** Longest line in bytes. */
   maxLineBytes: number
+  consistency?: ConsistencyLevel | undefined
   /** Called now and then with what is done so far. */
   onProgress?: (report: ImportReport) => void
 }
@@ -57,6 +66,8 @@ export interface TransferServiceOptions {
   listing: Pick<ListingService, 'select'>
   writer: Writer
   hints: Hints
+  consistency: Consistency
+  mirror: Mirror | undefined
   now?: () => number
 }
 
@@ -67,6 +78,8 @@ const IN_FLIGHT = 2000
 /** The same in characters of their text, for documents that are large. */
 const IN_FLIGHT_TEXT = 32 * 1024 * 1024
 const MAX_ERRORS = 100
+/** Characters of an export's chunk from the mirror. */
+const CHUNK = 64 * 1024
 
 export function createTransferService({
   pool,
@@ -74,14 +87,23 @@ export function createTransferService({
   listing,
   writer,
   hints,
+  consistency,
+  mirror,
   now = Date.now,
 }: TransferServiceOptions) {
+  async function* stored(selection: Selection): AsyncGenerator<string> {
+    for await (const page of scanDocuments(pool, selection)) {
+      yield `${page.map((document) => document.text).join('\n')}\n`
+    }
+  }
+
   return {
     /**
      * Imports NDJSON: one item a line, with its own id and times where it has them. Reads only as fast as PostgreSQL
      * writes. A line that is wrong is reported with its number and disturbs no other.
-     * @throws INVALID_REQUEST when the stream ends early; STORE_UNAVAILABLE when PostgreSQL goes away; what
-     * was acknowledged before is written.
+     * @throws INVALID_REQUEST when the stream ends early; STORE_UNAVAILABLE when PostgreSQL goes away; with strict,
+     * MIRROR_UNAVAILABLE before anything is read, and WAIT_TIMEOUT when the mirror does not take it. What was
+     * acknowledged before is written.
      */
     async importNdjson(
       access: Access,
@@ -91,7 +113,11 @@ export function createTransferService({
     ): Promise<ImportReport> {
       requireScope(access.principal, 'write', name)
       const collection = await registry.get(name)
-      const report: ImportReport = { received: 0, created: 0, replaced: 0, skipped: 0, failed: 0, errors: [] }
+      const level = consistency.level(options.consistency)
+      consistency.beforeWrite(level)
+      const counts = { received: 0, created: 0, replaced: 0, skipped: 0, failed: 0 }
+      const report: ImportReport = { ...counts, errors: [], position: null }
+      let position = 0
       const pending = new Set<Promise<void>>()
       let inFlight = 0
       let textInFlight = 0
@@ -111,11 +137,15 @@ export function createTransferService({
           access,
           batch.map(({ write }) => write),
         )
-        inFlight -= batch.length
-        textInFlight -= text
+        const keys: { collection: string; id: string }[] = []
         batch.forEach(({ line, write }, index) => {
           const result = results[index]
           if (result?.status === 'fulfilled') {
+            const written = result.value.position
+            if (written !== null) {
+              position = Math.max(position, written)
+              if (level === 'strict') keys.push({ collection: write.collection, id: write.id })
+            }
             count(report, result.value, options.onConflict, (fault) => fail(line, fault, write.id))
             return
           }
@@ -123,6 +153,14 @@ export function createTransferService({
           if (!(error instanceof DualstoreError) || error.retryable) outage ??= error
           else fail(line, error.details?.[0] ?? { field: 'item', message: error.message }, write.id)
         })
+        if (keys.length > 0) {
+          hints.tell(CHANGES_CHANNEL)
+          await consistency.afterWrites(level, position, keys).catch((error: unknown) => {
+            outage ??= error
+          })
+        }
+        inFlight -= batch.length
+        textInFlight -= text
       }
 
       try {
@@ -156,24 +194,43 @@ export function createTransferService({
         hints.tell(CHANGES_CHANNEL)
       }
       if (outage !== undefined) throw outage
+      if (position > 0) report.position = consistency.format(position)
       options.onProgress?.(report)
       return report
     },
 
     /**
-     * Exports the selected items as NDJSON, by ascending id, in chunks of whole lines; the text is passed on as it is
-     * stored.
-     * @throws INVALID_REQUEST, INVALID_FILTER, FORBIDDEN, COLLECTION_NOT_FOUND before anything is read
+     * Exports the selected items as NDJSON, by ascending id, in chunks of whole lines; from PostgreSQL their text is
+     * passed on as it is stored. What is waited for is there when this resolves.
+     * @throws INVALID_REQUEST, also for what the mirror cannot do: full text; INVALID_FILTER, FORBIDDEN,
+     * COLLECTION_NOT_FOUND before anything is read
      */
-    async exportNdjson(access: Access, name: string, query: SelectionQuery): Promise<AsyncGenerator<string>> {
+    async exportNdjson(
+      access: Access,
+      name: string,
+      query: SelectionQuery,
+      { from = 'postgres', waitFor }: ReadOptions = {},
+    ): Promise<AsyncIterable<string>> {
       const selection = await listing.select(access, name, query)
-      return linesOf(scanDocuments(pool, selection))
+      if (from === 'mirror') requireMirror(mirror)
+      if (waitFor !== undefined) await consistency.waitFor(waitFor, from)
+      if (from === 'postgres') return stored(selection)
+      const { definition } = await registry.get(selection.collection)
+      return linesOf(selectMirrored(requireMirror(mirror), definition, selection))
     },
   }
 }
 
-async function* linesOf(pages: AsyncIterable<StoredDocument[]>): AsyncGenerator<string> {
-  for await (const page of pages) yield `${page.map((document) => document.text).join('\n')}\n`
+/** Items as lines, some thousand characters at once. */
+async function* linesOf(items: AsyncIterable<Item>): AsyncGenerator<string> {
+  let chunk = ''
+  for await (const item of items) {
+    chunk += `${JSON.stringify(item)}\n`
+    if (chunk.length < CHUNK) continue
+    yield chunk
+    chunk = ''
+  }
+  if (chunk !== '') yield chunk
 }
 
 /** The write of one line, or what is wrong with it. */

@@ -1,6 +1,6 @@
 import { type Queryable, query } from '../db/pool.js'
 
-/** What can be done to keys and collections, one by one or all at once. */
+/** What can be done to keys, collections, mirrors and the database, one by one or all at once. */
 export type AuditAction =
   | 'key.create'
   | 'key.rotate'
@@ -11,6 +11,10 @@ export type AuditAction =
   | 'collection.replace'
   | 'collection.drop'
   | 'database.restore'
+  | 'mirror.pause'
+  | 'mirror.resume'
+  | 'mirror.rebuild'
+  | 'mirror.set_position'
 
 /** One thing that was done. */
 export interface AuditEntry {

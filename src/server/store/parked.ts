@@ -123,3 +123,24 @@ export async function unpark(
   )
   return rows.length > 0
 }
+
+/** Forgets that these documents were parked at or before a position, and tells how many were. */
+export async function unparkDocuments(
+  on: Queryable,
+  follower: string,
+  documents: readonly { collection: string; id: string }[],
+  upTo: number,
+): Promise<number> {
+  const rows = await query(
+    on,
+    `DELETE FROM dualstore.parked WHERE follower = $1 AND seq <= $4
+       AND (collection, id) IN (SELECT * FROM unnest($2::text[], $3::text[])) RETURNING id`,
+    [
+      follower,
+      documents.map((document) => document.collection),
+      documents.map((document) => document.id),
+      upTo,
+    ],
+  )
+  return rows.length
+}

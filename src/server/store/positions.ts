@@ -160,7 +160,9 @@ export async function storeFollowerError(
 ): Promise<void> {
   await query(
     on,
-    'UPDATE dualstore.followers SET last_error = $3, updated_at = now() WHERE id = $1 AND leader = $2',
+    `UPDATE dualstore.followers
+     SET last_error = $3, latest_error = $3, latest_error_at = clock_timestamp(), updated_at = now()
+     WHERE id = $1 AND leader = $2`,
     [id, leader, message],
   )
 }

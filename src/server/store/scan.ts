@@ -16,12 +16,13 @@ export interface ScannedPage {
 /**
  * The selected documents behind an id, as many as fit into a page; one at least, unless there is none.
  * @param upTo No further than this id.
+ * @param limit No more than this.
  */
 export async function scanPage(
   on: Queryable,
   selection: Selection,
   after: string,
-  upTo?: string,
+  { upTo, limit = PAGE_SIZE }: { upTo?: string | undefined; limit?: number } = {},
 ): Promise<ScannedPage> {
   const params = new Params()
   const bound = upTo === undefined ? '' : ` AND d.id <= ${params.add(upTo)}`
@@ -34,7 +35,7 @@ export async function scanPage(
          SELECT *, sum(pg_column_size(item)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - pg_column_size(item) AS before
          FROM (
            SELECT d.id, d.version, d.item FROM dualstore.documents d
-           WHERE ${where} AND d.id > ${params.add(after)} ORDER BY d.id LIMIT ${PAGE_SIZE}
+           WHERE ${where} AND d.id > ${params.add(after)} ORDER BY d.id LIMIT ${params.add(limit)}
          ) d
        ) d WHERE before < ${params.add(PAGE_BYTES)}
      ) d ON true ORDER BY d.id`,
@@ -57,7 +58,7 @@ export async function* scanDocuments(
   upTo?: string,
 ): AsyncGenerator<StoredDocument[]> {
   for (let last = after; ; ) {
-    const { documents } = await scanPage(on, selection, last, upTo)
+    const { documents } = await scanPage(on, selection, last, { upTo })
     // A page that its bytes have cut short holds one document at least, so an empty one is the end.
     if (documents.length === 0) return
     yield documents

@@ -115,6 +115,8 @@ const nothing: Mirror = {
   apply: async () => [],
   get: async () => undefined,
   scan: async function* () {},
+  marks: async function* () {},
+  marksAhead: async () => [],
   recent: async () => [],
   count: async () => 0,
   drop: async () => {},

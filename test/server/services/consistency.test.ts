@@ -78,6 +78,28 @@ test('a strict write is refused before it is written while the mirror is known t
   expect(() => consistency(1000).beforeWrite('strict')).not.toThrow()
 })
 
+test('a wait ends when the mirror is paused under it, and says so', async () => {
+  const waiting = consistency(60_000).waitFor(consistency(1).format((await head()) + 1), 'mirror')
+  progress.ordered({ halted: 'is paused: for a test', rebuilding: false })
+  await expect(waiting).rejects.toMatchObject({
+    code: 'WAIT_TIMEOUT',
+    message: expect.stringContaining('the mirror is paused: for a test, and has not reached'),
+  })
+  progress.ordered({ halted: undefined, rebuilding: false })
+})
+
+test('while the mirror is rebuilt it promises no position, and strict writes go on', async () => {
+  const position = consistency(1000).format(await head())
+  await consistency(10_000).waitFor(position, 'mirror')
+  progress.ordered({ halted: undefined, rebuilding: true })
+  await expect(consistency(1000).waitFor(position, 'mirror')).rejects.toMatchObject({
+    code: 'MIRROR_UNAVAILABLE',
+  })
+  expect(() => consistency(1000).beforeWrite('strict')).not.toThrow()
+  progress.ordered({ halted: undefined, rebuilding: false })
+  await consistency(10_000).waitFor(position, 'mirror')
+})
+
 test('the level is the one of the request, else of the setting', () => {
   expect(consistency(1, 'strict').level(undefined)).toBe('strict')
   expect(consistency(1, 'strict').level('eventual')).toBe('eventual')
