@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { join } from 'node:path'
 import {
   CHANGES_CHANNEL,
   COLLECTIONS_CHANNEL,
@@ -10,24 +9,21 @@ import {
 } from './changes/hints.js'
 import { readHead } from './changes/read.js'
 import { createClosers } from './closing.js'
-import { authIsOn, type Config, issuerOf } from './config/index.js'
-import { startEmbedded } from './db/embedded.js'
-import { serversOf } from './db/hosts.js'
+import { authIsOn, type Config } from './config/index.js'
+import { ingestOpencode, keepHouse } from './context/background.js'
+import { openIssuer } from './context/issuer.js'
+import { canReachMirror, guard, openDatabase, openMirror } from './context/stores.js'
 import { listen } from './db/listen.js'
 import { migrate, requireMigrated } from './db/migrate.js'
-import { availabilityOf, currentUrl, openPool, type Pool, query, silenceOf, whenRenewed } from './db/pool.js'
-import { codeOf, isUnavailable, storeError } from './db/sqlstate.js'
+import { availabilityOf, currentUrl, type Pool, silenceOf, whenRenewed } from './db/pool.js'
 import { retrying } from './db/transaction.js'
-import { DualstoreError } from './errors.js'
 import type { Log } from './followers/contract.js'
 import { createLeased } from './followers/leased.js'
-import { createMirrorFollower, MIRROR_FOLLOWER } from './followers/mirror.js'
+import { createMirrorFollower } from './followers/mirror.js'
 import { createProgress } from './followers/progress.js'
 import { createRetention } from './followers/retention.js'
 import { createTail } from './followers/tail.js'
-import type { Services } from './ingest/service-sink.js'
-import type { Mirror } from './mirror/contract.js'
-import { type GuardedMirror, guardMirror } from './mirror/guarded.js'
+import type { GuardedMirror } from './mirror/guarded.js'
 import { type AuditService, createAuditService } from './services/audit.js'
 import type { Authenticator } from './services/authenticator.js'
 import { type BackupService, createBackupService } from './services/backup.js'
@@ -39,9 +35,7 @@ import { createDocumentService, type DocumentService } from './services/document
 import { createFallback } from './services/fallback.js'
 import { createForeignService, type ForeignService } from './services/foreign.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
-import { createIssuer } from './services/issuer.js'
 import { createJobService, type JobService } from './services/jobs.js'
-import { remoteKeys } from './services/jwks.js'
 import { createKeyCache } from './services/key-cache.js'
 import { createKeyUsage } from './services/key-usage.js'
 import { createKeyService, type KeyService } from './services/keys.js'
@@ -51,7 +45,6 @@ import { createMetricsService, type MetricsService } from './services/metrics.js
 import { createMirrorControl, type MirrorControl } from './services/mirror-control.js'
 import { createOverview, type OverviewService } from './services/overview.js'
 import { createParkedService, type ParkedService } from './services/parked.js'
-import { unrestricted } from './services/principal.js'
 import { createRegistry } from './services/registry.js'
 import { createRepair } from './services/repair.js'
 import { createStatusService, type StatusService } from './services/status.js'
@@ -61,8 +54,7 @@ import { createTokenService, type TokenCodec, type TokenService } from './servic
 import { createTransferService, type TransferService } from './services/transfer.js'
 import { completeAudit, createVerification, type Verification } from './services/verification.js'
 import { createWriter } from './services/writer.js'
-import { forgetIdempotencyKeys, writeDocuments } from './store/documents.js'
-import { readFollowers } from './store/positions.js'
+import { writeDocuments } from './store/documents.js'
 
 /** Everything opened and wired: what the HTTP routes and the CLI work with. */
 export interface Context {
@@ -102,7 +94,6 @@ export interface Context {
 
 const CHANNELS = [CHANGES_CHANNEL, COLLECTIONS_CHANNEL, KEYS_CHANNEL, JOBS_CHANNEL, MIRRORS_CHANNEL]
 const REGISTRY_REFRESH_MS = 1000
-const HOUSEKEEPING_MS = 60_000
 const RETENTION_POLL_MS = 2000
 const KEYS_POLL_MS = 500
 const TOKEN_SECRETS_REFRESH_MS = 2000
@@ -213,6 +204,12 @@ export async function openContext(
     const parked = createParkedService({ pool, registry, mirror })
     const audited = { pool, registry, mirror, patienceMs: config.waitTimeoutMs }
     const verification = createVerification(audited)
+    metrics?.watchVerification(async () => {
+      const last = await verification.last()
+      if (last === undefined) return undefined
+      const { documents: checked, missing, extra, different } = last.result
+      return { checked, differences: missing + extra + different, endedAt: last.finishedAt.getTime() }
+    })
     const repair = createRepair({ ...audited, parked })
     const jobs = createJobService({
       pool,
@@ -373,132 +370,4 @@ export async function diagnose(config: Config, log: Log): Promise<Finding[]> {
   } finally {
     await closers.close()
   }
-}
-
-async function openDatabase(
-  config: Config,
-  log: Log,
-  onClose: (close: () => Promise<void>) => void,
-): Promise<Pool> {
-  let url = config.databaseUrl
-  if (url === undefined) {
-    const server = await startEmbedded(config.dataDir)
-    onClose(() => server.close())
-    log.warn({ dataDir: config.dataDir }, 'using the embedded PostgreSQL; set DATABASE_URL to use your own')
-    url = server.url
-  }
-  const pool = openPool({
-    url,
-    size: config.databasePoolSize,
-    connectTimeoutMs: config.databaseConnectTimeoutMs,
-    statementTimeoutMs: config.databaseStatementTimeoutMs,
-    applicationName: 'dualstore',
-    onIdleError: (err) => log.warn({ err }, 'an idle PostgreSQL connection broke'),
-    onAvailability: (fields, message) => log.warn(fields, message),
-  })
-  onClose(() => pool.end())
-  const reach = serversOf(url).length > 1 ? availabilityOf(pool).find() : query(pool, 'SELECT 1')
-  await reach.catch((error: unknown) => {
-    throw unreachable(url, storeError(error))
-  })
-  return pool
-}
-
-/** An operator is told which PostgreSQL and why; requests, later on, are not. */
-function unreachable(url: string, error: unknown): unknown {
-  const servers = serversOf(url)
-  if (!isUnavailable(error) || !servers.every((server) => URL.canParse(server))) return error
-  const where = servers
-    .map((server) => new URL(server))
-    .map(({ hostname, port, pathname }) => `${hostname || 'localhost'}:${port || 5432}${pathname}`)
-    .join(' or ')
-  const reason = codeOf(error) ?? (error as Error).message
-  return new DualstoreError(
-    'STORE_UNAVAILABLE',
-    `PostgreSQL at ${where} cannot be reached (${reason}): is it running, and is DATABASE_URL right?`,
-    { cause: error },
-  )
-}
-
-function openIssuer(config: Config, log: Log): Authenticator | undefined {
-  const told = issuerOf(config)
-  if (told === undefined) return undefined
-  const { issuer, audience, jwksUrl, roleNames } = told
-  const { jwtRoleClaim: role, jwtScopesClaim: scopes, jwtRowsClaim: rows, tokenClockSkewMs } = config
-  return createIssuer({
-    issuer,
-    audience,
-    keys: remoteKeys({
-      url: jwksUrl,
-      onFailure: (err) =>
-        log.warn({ err }, 'the keys of the issuer cannot be read; its tokens are answered with 503'),
-    }),
-    mapping: { role, roleNames, scopes, rows },
-    clockSkewMs: tokenClockSkewMs,
-  })
-}
-
-// The implementations are loaded when they are chosen: neither driver is needed for the other, nor by --help.
-async function openMirror(config: Config, log: Log): Promise<Mirror> {
-  if (config.mongodbUri === undefined) {
-    log.warn(
-      { dataDir: config.dataDir },
-      'using the embedded mirror; set MONGODB_URI to mirror into a MongoDB',
-    )
-    const { openEmbeddedMirror } = await import('./mirror/embedded.js')
-    return openEmbeddedMirror({ directory: join(config.dataDir, 'mirror') })
-  }
-  const { openMongoMirror } = await import('./mirror/mongo.js')
-  return openMongoMirror({
-    uri: config.mongodbUri,
-    database: config.mongodbDatabase,
-    prefix: config.agentName,
-    timeoutMs: config.mirrorTimeoutMs,
-    log,
-  })
-}
-
-/** An embedded mirror is open in the process that leads it and in no other. */
-async function canReachMirror(pool: Pool, mirror: Mirror | undefined, instance: string): Promise<boolean> {
-  if (mirror?.kind !== 'embedded') return true
-  const leader = (await readFollowers(pool)).find(({ id, led }) => id === MIRROR_FOLLOWER && led)?.leader
-  return leader === undefined || leader === instance
-}
-
-/** A mirror that is there says so quickly; one that takes longer is as good as away for whoever reads it. */
-const PING_MS = 1000
-
-function guard(mirror: Mirror, log: Log, { applied }: Counters): GuardedMirror {
-  return guardMirror(mirror, { pingMs: PING_MS, log, onApplied: applied })
-}
-
-async function ingestOpencode(
-  config: Config,
-  log: Log,
-  services: Services,
-  signal: AbortSignal,
-): Promise<void> {
-  const [{ ingestInBackground }, { createOpencodeProvider }, { createServiceSink }] = await Promise.all([
-    import('./ingest/background.js'),
-    import('./ingest/opencode.js'),
-    import('./ingest/service-sink.js'),
-  ])
-  const provider = createOpencodeProvider({
-    url: (config.ingestOpencodeUrl ?? '').replace(/\/+$/, ''),
-    givenBy: 'DUALSTORE_INGEST_OPENCODE_URL',
-    username: config.opencodeServerUsername,
-    password: config.opencodeServerPassword,
-    directory: config.ingestOpencodeDirectory,
-  })
-  const principal = { ...unrestricted('local'), id: 'ingest:opencode' }
-  const sink = createServiceSink(services, { principal, address: undefined })
-  await ingestInBackground({ provider, sink, log }, signal)
-}
-
-function keepHouse(pool: Pool, idempotencyTtlMs: number, log: Log): () => void {
-  const timer = setInterval(() => {
-    forgetIdempotencyKeys(pool, idempotencyTtlMs).catch((err) => log.warn({ err }, 'housekeeping failed'))
-  }, HOUSEKEEPING_MS)
-  timer.unref()
-  return () => clearInterval(timer)
 }

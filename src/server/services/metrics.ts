@@ -17,8 +17,8 @@ export interface MetricsService {
   readonly contentType: string
   /** All of them; asks PostgreSQL at most one small question, and does not wait for one that is away. */
   text(): Promise<string>
-  /** Says where to ask for the result of the last verification. */
-  watchVerification(read: () => VerificationResult | undefined): void
+  /** Says where to ask for the result of the last verification; what was known last stays when that fails. */
+  watchVerification(read: () => Promise<VerificationResult | undefined>): void
   close(): void
 }
 
@@ -35,19 +35,21 @@ export function createMetricsService({ counters, ...options }: MetricsOptions): 
     contentType: registry.contentType,
     text: () => registry.metrics(),
     watchVerification(read) {
-      const gauge = (name: string, help: string, value: (result: VerificationResult) => number) =>
-        new Gauge({
-          name,
-          help,
-          registers: [registry],
-          collect() {
-            const result = read()
-            if (result !== undefined) this.set(value(result))
-          },
-        })
-      gauge('dualstore_verification_documents', 'Documents the last verification compared.', (r) => r.checked)
-      gauge('dualstore_verification_differences', 'Documents that differed in it.', (r) => r.differences)
-      gauge('dualstore_verification_time_seconds', 'When it ended, Unix time.', (r) => r.endedAt / 1000)
+      const gauge = (name: string, help: string, collect?: () => Promise<void>) =>
+        new Gauge({ name, help, registers: [registry], ...(collect && { collect }) })
+      const differences = gauge('dualstore_verification_differences', 'Documents that differed in it.')
+      const endedAt = gauge('dualstore_verification_time_seconds', 'When it ended, Unix time.')
+      const documents = gauge(
+        'dualstore_verification_documents',
+        'Documents the last verification compared.',
+        async () => {
+          const result = await read().catch(() => undefined)
+          if (result === undefined) return
+          documents.set(result.checked)
+          differences.set(result.differences)
+          endedAt.set(result.endedAt / 1000)
+        },
+      )
     },
     close,
   }
