@@ -3,6 +3,7 @@ import { DualstoreError } from '../errors.js'
 import type { Mirror } from '../mirror/contract.js'
 import { listJobs } from '../store/jobs.js'
 import { type Counts, countedKinds, sumOf } from './audit/findings.js'
+import { withLeanHeap } from './audit/lean-heap.js'
 import { createSettle } from './audit/settle.js'
 import { type AuditOptions, type AuditProgress, type WalkOptions, walk } from './audit/walk.js'
 import type { JobRun } from './jobs/run.js'
@@ -68,7 +69,9 @@ export async function audit(
 ): Promise<AuditResult> {
   if (mirror === undefined) throw noMirror()
   const settle = createSettle({ pool, mirror, patienceMs })
-  const { counts, not_checked, listed } = await walk({ pool, registry, mirror, settle, act }, run)
+  const { counts, not_checked, listed } = await withLeanHeap(() =>
+    walk({ pool, registry, mirror, settle, act }, run),
+  )
   const sum = sumOf(Object.values(counts))
   if (sum.unsettled > 0) not_checked.push(`${sum.unsettled} documents that were on their way to the mirror`)
   if (sum.parked > 0) not_checked.push(`${sum.parked} parked documents: retry or skip them`)

@@ -68,7 +68,7 @@ export function createDigest() {
   return {
     add(id: string, version: number, item: Item): void {
       // One call makes no object: memory outside the heap would otherwise wait for the collector.
-      all.update(hash('sha256', `${id}\n${version}\n${jsonbText(item)}`, 'buffer'))
+      all.update(hash('sha256', `${id}\n${version}\n${jsonbText(item)}`, 'hex'), 'hex')
     },
     end: (): string => all.digest('hex'),
   }

@@ -20,8 +20,10 @@ function byLength(one: string, other: string): number {
 
 /** PostgreSQL's numeric knows no exponents and no -0. */
 function numericText(value: number): string {
-  const [digits = '', exponent] = String(value).split('e')
-  if (exponent === undefined) return digits
+  // Not String(value): V8 keeps what that gave last, which moves every such text into the old part of the heap.
+  const text = JSON.stringify(value)
+  if (!text.includes('e')) return text
+  const [digits = '', exponent] = text.split('e')
   const sign = digits.startsWith('-') ? '-' : ''
   const [whole = '', fraction = ''] = digits.replace('-', '').split('.')
   const shift = Number(exponent)
