@@ -27,6 +27,7 @@ beforeAll(async () => {
     databaseUrl: database.url,
     authBearerToken: 'corpora-token',
     authAttemptsPerMinute: 0,
+    logLevel: 'error',
   })
   const schema = { type: 'object', properties: { text: { type: 'string' }, deep: { type: 'object' } } }
   for (const name of collections) {
