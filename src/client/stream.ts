@@ -147,6 +147,10 @@ class Follower {
   async #closed({ envelope }: ServerEvent): Promise<Next> {
     const { reason, position, retry } = envelope.data ?? {}
     if (!this.#inSnapshot && typeof position === 'string') await this.#moveTo(position)
+    if (reason === 'unauthorized') {
+      const message = 'the server ended the stream: the key was revoked or has expired'
+      throw new DualstoreClientError('UNAUTHORIZED', message, { status: 401 })
+    }
     const delayMs = Math.min(typeof retry === 'number' ? retry : this.#retryMs, MAX_DELAY_MS)
     return { delayMs, reason: typeof reason === 'string' ? reason : 'closed by the server' }
   }

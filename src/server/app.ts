@@ -13,17 +13,21 @@ import { registerErrors, sendError } from './plugins/errors.js'
 import { registerOpenApi } from './plugins/openapi.js'
 import { registerParsing } from './plugins/parsing.js'
 import { registerPressure } from './plugins/pressure.js'
+import { registerQueryTokens } from './plugins/query-token.js'
 import { registerRateLimits } from './plugins/rate-limits.js'
 import { guardRoutes } from './plugins/rights.js'
 import { registerSecurity } from './plugins/security.js'
+import { registerTokenCodec } from './plugins/token-codec.js'
 import { bulkRoutes } from './routes/bulk.js'
 import { collectionRoutes } from './routes/collections.js'
+import { documentAuditRoutes } from './routes/document-audit.js'
 import { documentRoutes } from './routes/documents.js'
 import { healthRoutes } from './routes/health.js'
 import { importRoutes } from './routes/import.js'
 import { indexRoutes } from './routes/index.js'
 import { keyRoutes } from './routes/keys.js'
 import { streamingRoutes } from './routes/streaming.js'
+import { tokenRoutes } from './routes/tokens.js'
 import { createAuthFailures } from './services/auth-failures.js'
 import { createLegacyAuthenticator } from './services/legacy-token.js'
 
@@ -32,7 +36,8 @@ const MAX_PARAM_LENGTH = 512 * 3
 
 /** Builds the HTTP application on an open context. Nothing listens and nothing is started. */
 export async function buildApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
-  const { config, documents, listing, collections, transfer, streams, status, keys, audit } = context
+  const { config, documents, documentAudit, listing, collections, transfer, streams, status } = context
+  const { keys, audit } = context
   const development = config.nodeEnv === 'development'
   const app = Fastify({
     loggerInstance: logger,
@@ -79,13 +84,18 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   })
   await registerSecurity(app, config)
   await registerPressure(app, config)
+  const tokens = context.tokensWith(await registerTokenCodec(app, { clockSkewMs: config.tokenClockSkewMs }))
   const legacyToken = config.authBearerToken
+  registerQueryTokens(app)
   registerAuth(app, {
     enabled: authIsOn(config),
     authenticators: [
       ...(legacyToken === undefined ? [] : [createLegacyAuthenticator(legacyToken)]),
       keys.authenticator,
+      tokens.authenticator,
+      ...(context.issuer === undefined ? [] : [context.issuer]),
     ],
+    queryAuthenticator: tokens.streamAuthenticator,
     legacyAnswers: legacyToken !== undefined,
     failures: createAuthFailures({ perMinute: config.authAttemptsPerMinute }),
   })
@@ -99,10 +109,12 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(indexRoutes, { apiPrefix, version, listing, debugAllowed })
   await app.register(healthRoutes, { status, version })
   await app.register(collectionRoutes, { prefix: apiPrefix, collections })
+  await app.register(tokenRoutes, { prefix: apiPrefix, tokens })
   await app.register(keyRoutes, { prefix: apiPrefix, keys, audit })
-  await app.register(bulkRoutes, { prefix: apiPrefix, documents, listing, transfer })
+  await app.register(bulkRoutes, { prefix: apiPrefix, documents, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })
   await app.register(streamingRoutes, { prefix: apiPrefix, streams, enabled: config.sseEnabled })
+  await app.register(documentAuditRoutes, { prefix: apiPrefix, documentAudit })
   await app.register(documentRoutes, { prefix: apiPrefix, documents, listing })
   allRoutesAreThere()
   app.addHook('onClose', () => context.close())

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { CHANGES_CHANNEL, COLLECTIONS_CHANNEL, createHints, KEYS_CHANNEL } from './changes/hints.js'
 import { readHead } from './changes/read.js'
 import { createClosers } from './closing.js'
-import { authIsOn, type Config } from './config/index.js'
+import { authIsOn, type Config, issuerOf } from './config/index.js'
 import { startEmbedded } from './db/embedded.js'
 import { listen } from './db/listen.js'
 import { migrate, requireMigrated } from './db/migrate.js'
@@ -19,18 +19,26 @@ import { createTail } from './followers/tail.js'
 import type { Services } from './ingest/service-sink.js'
 import type { Mirror } from './mirror/contract.js'
 import { type AuditService, createAuditService } from './services/audit.js'
+import type { Authenticator } from './services/authenticator.js'
 import { type CollectionService, createCollectionService, ensureShipped } from './services/collections.js'
 import { createConsistency } from './services/consistency.js'
+import { createDocumentAuditService, type DocumentAuditService } from './services/document-audit.js'
 import { createDocumentService, type DocumentService } from './services/documents.js'
 import { createGatherer, refusedRow } from './services/gatherer.js'
+import { createIssuer } from './services/issuer.js'
+import { remoteKeys } from './services/jwks.js'
 import { createKeyCache } from './services/key-cache.js'
 import { createKeyUsage } from './services/key-usage.js'
 import { createKeyService, type KeyService } from './services/keys.js'
 import { createListingService, type ListingService } from './services/listing.js'
+import { unrestricted } from './services/principal.js'
 import { createRegistry } from './services/registry.js'
 import { createStatusService, type StatusService } from './services/status.js'
 import { createStreamService, type StreamService } from './services/streams.js'
+import { createTokenSecrets } from './services/token-secrets.js'
+import { createTokenService, type TokenCodec, type TokenService } from './services/tokens.js'
 import { createTransferService, type TransferService } from './services/transfer.js'
+import { createWriter } from './services/writer.js'
 import { forgetIdempotencyKeys, writeDocuments } from './store/documents.js'
 
 /** Everything opened and wired: what the HTTP routes and the CLI work with. */
@@ -42,9 +50,14 @@ export interface Context {
   collections: CollectionService
   transfer: TransferService
   streams: StreamService
+  documentAudit: DocumentAuditService
   status: StatusService
   keys: KeyService
   audit: AuditService
+  /** This server's own tokens, once there is what signs and verifies them. */
+  tokensWith(codec: TokenCodec): TokenService
+  /** Takes the tokens of the identity provider; undefined when there is none. */
+  issuer: Authenticator | undefined
   mirror: Mirror | undefined
   /** Starts what follows the log and keeps house; only a server does. */
   startFollowers(): void
@@ -56,6 +69,7 @@ const CHANNELS = [CHANGES_CHANNEL, COLLECTIONS_CHANNEL, KEYS_CHANNEL]
 const REGISTRY_REFRESH_MS = 1000
 const HOUSEKEEPING_MS = 60_000
 const KEYS_POLL_MS = 500
+const TOKEN_SECRETS_REFRESH_MS = 2000
 const KEY_USAGE_MS = 5000
 
 export interface OpenOptions {
@@ -94,6 +108,7 @@ export async function openContext(
       refuse: refusedRow,
     })
     closers.add(() => gatherer.drain())
+    const writer = createWriter({ pool, gatherer })
     const consistency = createConsistency({
       pool,
       epoch,
@@ -110,6 +125,14 @@ export async function openContext(
       pollMs: config.ssePollingInterval ?? config.followPollMs,
     })
     closers.add(() => tail.stop())
+    const keyCache = createKeyCache({ pool })
+    const keyUsage = createKeyUsage(pool)
+    const keys = createKeyService({ pool, cache: keyCache, usage: keyUsage })
+    const tokenSecrets = createTokenSecrets({
+      pool,
+      rotationMs: config.tokenRotationMs,
+      clockSkewMs: config.tokenClockSkewMs,
+    })
     const streams = createStreamService({
       pool,
       registry,
@@ -119,14 +142,15 @@ export async function openContext(
       heartbeatMs: config.sseHeartbeatInterval,
       maxClients: config.streamMaxConnections,
       maxClientsPerOwner: config.streamMaxConnectionsPerAddress,
+      isValid: keys.stands,
+      confirm: keys.confirm,
+      onAccessChange: keys.onChange,
     })
     closers.add(() => streams.close())
-    const keyCache = createKeyCache({ pool })
-    const keyUsage = createKeyUsage(pool)
     log.debug({ epoch, position }, 'context is open')
     const instance = `${process.pid}-${randomUUID()}`
-    const documents = createDocumentService({ pool, registry, gatherer, hints, consistency, mirror })
-    const transfer = createTransferService({ pool, registry, gatherer, hints })
+    const documents = createDocumentService({ pool, registry, writer, hints, consistency, mirror })
+    const transfer = createTransferService({ pool, registry, listing, writer, hints })
 
     return {
       config,
@@ -137,9 +161,20 @@ export async function openContext(
       collections: createCollectionService({ pool, registry, hints }),
       transfer,
       streams,
+      documentAudit: createDocumentAuditService({ pool, epoch }),
       status: createStatusService({ pool, registry, mirror, progress }),
-      keys: createKeyService({ pool, cache: keyCache, usage: keyUsage }),
+      keys,
       audit: createAuditService(pool),
+      tokensWith: (codec) =>
+        createTokenService({
+          pool,
+          secrets: tokenSecrets,
+          codec,
+          keys,
+          lifetimeMs: config.tokenLifetimeMs,
+          clockSkewMs: config.tokenClockSkewMs,
+        }),
+      issuer: openIssuer(config, log),
       startFollowers() {
         const listener = listen({
           url,
@@ -161,6 +196,7 @@ export async function openContext(
           closers.add(hints.on(KEYS_CHANNEL, () => void keyCache.check().catch(() => {})))
           closers.add(keyCache.watch(KEYS_POLL_MS))
           closers.add(keyUsage.watch(KEY_USAGE_MS))
+          closers.add(tokenSecrets.watch(TOKEN_SECRETS_REFRESH_MS))
         }
         closers.add(keepHouse(pool, config.idempotencyTtlMs, log))
         if (config.ingestOpencodeUrl !== undefined) {
@@ -252,6 +288,24 @@ function unreachable(url: string, error: unknown): unknown {
   )
 }
 
+function openIssuer(config: Config, log: Log): Authenticator | undefined {
+  const told = issuerOf(config)
+  if (told === undefined) return undefined
+  const { issuer, audience, jwksUrl, roleNames } = told
+  const { jwtRoleClaim: role, jwtScopesClaim: scopes, jwtRowsClaim: rows, tokenClockSkewMs } = config
+  return createIssuer({
+    issuer,
+    audience,
+    keys: remoteKeys({
+      url: jwksUrl,
+      onFailure: (err) =>
+        log.warn({ err }, 'the keys of the issuer cannot be read; its tokens are answered with 503'),
+    }),
+    mapping: { role, roleNames, scopes, rows },
+    clockSkewMs: tokenClockSkewMs,
+  })
+}
+
 // The implementations are loaded when they are chosen: neither driver is needed for the other, nor by --help.
 async function openMirror(config: Config, log: Log): Promise<Mirror> {
   if (config.mongodbUri === undefined) {
@@ -290,7 +344,9 @@ async function ingestOpencode(
     password: config.opencodeServerPassword,
     directory: config.ingestOpencodeDirectory,
   })
-  await ingestInBackground({ provider, sink: createServiceSink(services), log }, signal)
+  const principal = { ...unrestricted('local'), id: 'ingest:opencode' }
+  const sink = createServiceSink(services, { principal, address: undefined })
+  await ingestInBackground({ provider, sink, log }, signal)
 }
 
 function keepHouse(pool: Pool, idempotencyTtlMs: number, log: Log): () => void {

@@ -33,6 +33,7 @@ export const catalogue = {
   MIRROR_UNAVAILABLE: { status: 503, error: 'Mirror unavailable', retryable: true },
   OVERLOADED: { status: 503, error: 'Service overloaded', retryable: true },
   SHUTTING_DOWN: { status: 503, error: 'Shutting down', retryable: true },
+  ISSUER_UNAVAILABLE: { status: 503, error: 'Issuer unavailable', retryable: true },
   WAIT_TIMEOUT: { status: 504, error: 'Timed out waiting', retryable: true },
   // Command line and start-up only: these never become an HTTP answer.
   INVALID_CONFIG: { status: 500, error: 'Invalid configuration' },

@@ -4,6 +4,7 @@ import pino, { type DestinationStream, type Logger, type LoggerOptions } from 'p
 import { buildApp } from './app.js'
 import { authIsOn, type Config, type LoadedConfig, requireSafeConfig } from './config/index.js'
 import { type Context, openContext } from './context.js'
+import { loggedRequest } from './plugins/logged-request.js'
 import { errorForLog } from './services/error-for-log.js'
 import { withoutSecrets } from './services/key-format.js'
 
@@ -19,18 +20,20 @@ export interface RunningServer {
 /**
  * Logs as JSON lines; for people in development. Secrets never reach a line: none is handed to the logger on purpose,
  * and what a client puts in a wrong place is masked.
- * @param stream Where to, instead of stdout.
+ * @param destination Where to, instead of stdout.
  */
-export function createLogger(config: Config, stream?: DestinationStream): Logger {
+export function createLogger(config: Config, destination?: DestinationStream): Logger {
   const options: LoggerOptions = {
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],
-    serializers: { err: errorForLog },
+    serializers: { err: errorForLog, req: loggedRequest },
     // A key in a place where nobody expects one, such as a path.
     hooks: { streamWrite: withoutSecrets },
-    ...(config.nodeEnv === 'development' && { transport: { target: 'pino-pretty' } }),
   }
-  return stream === undefined ? pino(options) : pino(options, stream)
+  if (destination !== undefined) return pino(options, destination)
+  return pino(
+    config.nodeEnv === 'development' ? { ...options, transport: { target: 'pino-pretty' } } : options,
+  )
 }
 
 /** Whether anybody may call this server is said at every start. */

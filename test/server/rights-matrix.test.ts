@@ -7,6 +7,7 @@ import { testDatabase } from '../support/database.js'
 import { call, expectError, LEGACY } from '../support/http.js'
 import { bearer, makeKey, withAuth } from '../support/keys.js'
 import { testServer } from '../support/server.js'
+import { tokenOf } from '../support/tokens.js'
 
 /** Every kind of caller. What a valid one may do follows from these members and the table alone. */
 interface Caller {
@@ -44,6 +45,14 @@ beforeAll(async () => {
   await pool.query(`UPDATE dualstore.api_keys SET expires_at = now() - interval '1 second' WHERE id = $1`, [
     expired.id,
   ])
+  const ofReader = await tokenOf(app, reader.key)
+  const ofRevoked = await tokenOf(app, revoked.key)
+  const forStream = await tokenOf(app, first, { for: 'stream', collection: 'agent_tasks' })
+  const elsewhereToken = await tokenOf(app, first, {
+    role: 'writer',
+    read: ['elsewhere'],
+    write: [],
+  })
   await call(app, 'DELETE', `/api/v1/keys/${revoked.id}`, { headers: bearer(first) })
   callers = {
     'no key': { headers: {} },
@@ -57,6 +66,13 @@ beforeAll(async () => {
     'an admin who may only read another collection': {
       headers: bearer(elsewhere.key),
       valid: { role: 'admin', read: false, write: false },
+    },
+    'a token of a revoked key': { headers: bearer(ofRevoked) },
+    'a token for a stream': { headers: bearer(forStream) },
+    "a reader's token": { headers: bearer(ofReader), valid: { role: 'reader', read: true, write: false } },
+    "a writer's token for another collection": {
+      headers: bearer(elsewhereToken),
+      valid: { role: 'writer', read: false, write: false },
     },
     'an admin who may only write': {
       headers: bearer(writeOnly.key),
@@ -80,6 +96,7 @@ const invalidQuery: Record<string, string> = {
   stream: '?from=nowhere',
   streamCollection: '?from=nowhere',
   listAudit: '?limit=0',
+  auditDocuments: '?limit=0',
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: an OpenAPI document is walked by path
@@ -121,6 +138,10 @@ describe.each([
   'an admin',
   'an admin who may only read another collection',
   'an admin who may only write',
+  'a token of a revoked key',
+  'a token for a stream',
+  "a reader's token",
+  "a writer's token for another collection",
 ])('%s', (name) => {
   test('is answered by every route as the table of rights has it', async () => {
     const caller = callers[name] as Caller

@@ -2,8 +2,11 @@ import type { FastifyInstance } from 'fastify'
 import { expect } from 'vitest'
 import { type Answer, type CallOptions, call } from './http.js'
 
-/** Settings of a server that needs keys, with no legacy token whose body would stand in for the usual errors. */
-export const withAuth = { authEnabled: true } as const
+/**
+ * Settings of a server that needs keys, with no legacy token whose body would stand in for the usual errors, and that
+ * lets tests try wrong ones as often as they like.
+ */
+export const withAuth = { authEnabled: true, authAttemptsPerMinute: 0 } as const
 
 /** Headers of a request that shows a key. */
 export const bearer = (key: string) => ({ authorization: `Bearer ${key}` })

@@ -30,6 +30,8 @@ export async function testServer(
     databaseUrl,
     dataDir,
     logLevel: 'silent',
+    // The machine that tests run on may be too busy; what a server does then has tests of its own.
+    maxEventLoopDelayMs: 0,
     ...(mongo && { mongodbUri: mongo.uri, mongodbDatabase: mongo.database }),
     ...options,
   })

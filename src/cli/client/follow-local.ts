@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ChangeEvent } from '../../client/index.js'
 import { DualstoreError } from '../../server/errors.js'
+import { localAccess } from '../../server/services/principal.js'
 import type { StreamService } from '../../server/services/streams.js'
 import type { Followed, FollowRequest } from './contract.js'
 
@@ -21,7 +22,7 @@ export async function* followLocal(
   while (!signal.aborted) {
     try {
       const waitMs = begun ? WAIT_MS : 0
-      const page = await streams.changes({
+      const page = await streams.changes(localAccess, {
         collections,
         query: selection,
         since: position,

@@ -1,3 +1,4 @@
+import type { DocumentAuditEntry, DocumentAuditQuery } from '../../server/schemas/document-audit.js'
 import type {
   AuditEntryAnswer,
   AuditListQuery,
@@ -6,6 +7,7 @@ import type {
   NewKeyAnswer,
 } from '../../server/schemas/key.js'
 import type { AuditPage } from '../../server/services/audit.js'
+import type { DocumentAuditPage } from '../../server/services/document-audit.js'
 import { loadSettings } from '../settings-options.js'
 import { request, type ServerAddress } from './http.js'
 import { type ConnectionFlags, serverOf } from './open.js'
@@ -25,6 +27,8 @@ export interface KeysClient {
   prune(ageMs: number): Promise<string[]>
   /** One page of the audit, the newest entry first. */
   audit(query: AuditListQuery): Promise<AuditPage>
+  /** One page of who changed documents, the newest change first; it may be empty before the end. */
+  documentAudit(query: DocumentAuditQuery): Promise<DocumentAuditPage>
   close(): Promise<void>
 }
 
@@ -42,7 +46,7 @@ async function openLocal(flags: ConnectionFlags): Promise<KeysClient> {
     loadSettings(flags),
   ])
   const context = await openContext(loaded.config, await createCommandLog(loaded), { migrate: 'embedded' })
-  const { keys, audit } = context
+  const { keys, audit, documentAudit } = context
   return {
     create: (input) => keys.create(localAccess, input),
     list: () => keys.list(localAccess),
@@ -51,6 +55,7 @@ async function openLocal(flags: ConnectionFlags): Promise<KeysClient> {
     revoke: (id) => keys.revoke(localAccess, id),
     prune: (ageMs) => keys.prune(localAccess, ageMs),
     audit: (query) => audit.list(localAccess, query),
+    documentAudit: (query) => documentAudit.listDocumentChanges(localAccess, query),
     close: () => context.close(),
   }
 }
@@ -61,6 +66,16 @@ async function openRemote(server: ServerAddress): Promise<KeysClient> {
     const response = await request(server, `${prefix}/keys${path}`, { method, ...(body && { body }) })
     return ((await response.json()) as { data: T }).data
   }
+  const page = async <T>(
+    path: string,
+    query: object,
+  ): Promise<{ entries: T[]; nextCursor: string | null }> => {
+    const { data, pagination } = (await (await request(server, `${prefix}${path}`, { query })).json()) as {
+      data: T[]
+      pagination: { next_cursor: string | null }
+    }
+    return { entries: data, nextCursor: pagination.next_cursor }
+  }
   const one = (id: string) => `/${encodeURIComponent(id)}`
   return {
     create: (input) => call('POST', '', input),
@@ -70,13 +85,8 @@ async function openRemote(server: ServerAddress): Promise<KeysClient> {
     revoke: (id) => call('DELETE', one(id)),
     prune: async (ageMs) =>
       (await call<{ ids: string[] }>('POST', '/prune', { older_than_seconds: ageMs / 1000 })).ids,
-    async audit(query) {
-      const page = (await (await request(server, `${prefix}/audit`, { query })).json()) as {
-        data: AuditEntryAnswer[]
-        pagination: { next_cursor: string | null }
-      }
-      return { entries: page.data, nextCursor: page.pagination.next_cursor }
-    },
+    audit: (query) => page<AuditEntryAnswer>('/audit', query),
+    documentAudit: (query) => page<DocumentAuditEntry>('/audit/documents', query),
     close: async () => {},
   }
 }

@@ -10,7 +10,7 @@ import { followLocal } from './follow-local.js'
 export async function openLocalClient(loaded: LoadedConfig): Promise<CollectionsClient> {
   const { config } = loaded
   const context = await openContext(config, await createCommandLog(loaded), { migrate: 'embedded' })
-  const { collections, transfer, listing, status } = context
+  const { collections, transfer, status } = context
   return {
     where: 'the local stores',
     list: () => collections.list(localAccess),
@@ -21,9 +21,9 @@ export async function openLocalClient(loaded: LoadedConfig): Promise<Collections
     drop: (name) => collections.drop(localAccess, name, name),
     count: (name) => collections.count(localAccess, name),
     importNdjson: (name, source, onConflict) =>
-      transfer.importNdjson(name, source, { onConflict, maxLineBytes: config.bodyLimitBytes }),
+      transfer.importNdjson(localAccess, name, source, { onConflict, maxLineBytes: config.bodyLimitBytes }),
     async exportNdjson(name, selection) {
-      const lines = transfer.exportNdjson(await listing.select(name, selection))
+      const lines = await transfer.exportNdjson(localAccess, name, selection)
       return Readable.from(lines, { objectMode: false, highWaterMark: 1024 * 1024 })
     },
     follow: (request) => followLocal(context.streams, request),

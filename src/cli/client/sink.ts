@@ -22,15 +22,17 @@ export async function openSink(flags: ConnectionFlags): Promise<OpenedSink> {
       close: async () => {},
     }
   }
-  const [{ openContext }, { createServiceSink }, { createCommandLog }, loaded] = await Promise.all([
-    import('../../server/context.js'),
-    import('../../server/ingest/service-sink.js'),
-    import('../log.js'),
-    loadSettings(flags),
-  ])
+  const [{ openContext }, { createServiceSink }, { localAccess }, { createCommandLog }, loaded] =
+    await Promise.all([
+      import('../../server/context.js'),
+      import('../../server/ingest/service-sink.js'),
+      import('../../server/services/principal.js'),
+      import('../log.js'),
+      loadSettings(flags),
+    ])
   const context = await openContext(loaded.config, await createCommandLog(loaded), { migrate: 'embedded' })
   return {
-    sink: createServiceSink(context),
+    sink: createServiceSink(context, localAccess),
     mirrorFollows: () => context.status.mirrorIsLed(),
     close: () => context.close(),
   }

@@ -1,6 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { invalid } from '../../server/errors.js'
-import type { AuditEntryAnswer } from '../../server/schemas/key.js'
 import { isKeyId } from '../../server/services/key-format.js'
 import { type KeysClient, openKeys } from '../client/keys.js'
 import { addConnection, type ConnectionFlags, withOpened } from '../client/open.js'
@@ -12,6 +11,9 @@ interface AuditFlags extends Omit<ConnectionFlags, 'key'> {
   key?: string
   since?: string
   limit: number
+  documents?: boolean
+  collection?: string
+  id?: string
   json?: boolean
 }
 
@@ -19,7 +21,9 @@ const PAGE = 1000
 
 export function auditCommand(): Command {
   const command = new Command('audit')
-    .description('Tell who did what to keys and collections, when and from where; the newest last')
+    .description(
+      'Tell who did what to keys and collections, or to documents, when and from where; the newest last',
+    )
     .helpOption('-h, --help', 'print this help')
     .option('--key <id>', 'only what this key did, or what was done to it')
     .addOption(
@@ -31,6 +35,9 @@ export function auditCommand(): Command {
     .addOption(
       new Option('--limit <number>', 'most entries: the newest ones').argParser(parseLimit).default(1000),
     )
+    .option('--documents', 'what was done to documents, as long as the change log is kept')
+    .option('--collection <name>', 'only documents of this collection; with --documents')
+    .option('--id <id>', 'only the document with this id; with --documents')
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
@@ -40,25 +47,19 @@ The key to call a server with goes into --key-file or DUALSTORE_KEY here: --key 
 Examples:
   dualstore audit --since 7d
   dualstore audit --key 4WbXk1yPq0Zt --json | jq '.[].action'
+  dualstore audit --documents --collection agent_tasks --id task_1
   dualstore audit --url http://127.0.0.1:3000 --key-file admin.key`,
     )
     .action(async (flags: AuditFlags) => {
-      const { key, since, limit, json, ...connection } = flags
+      const { key, since, limit, documents, collection, id, json, ...connection } = flags
       if (key !== undefined) requireKeyId(key)
-      const entries = await withOpened(
+      if (!documents) requireDocuments({ collection, id })
+      const asked = { key, since, limit }
+      const { entries, head, rows } = await withOpened(
         () => openKeys(connection),
-        (client) => newest(client, { key, since, limit }),
+        (client) =>
+          documents ? ofDocuments(client, { ...asked, collection, id }) : ofManagement(client, asked),
       )
-      entries.reverse()
-      const head = ['TIME', 'ACTOR', 'ADDRESS', 'ACTION', 'TARGET', 'DETAILS']
-      const rows = entries.map((entry) => [
-        entry.at,
-        entry.actor,
-        entry.address,
-        entry.action,
-        entry.target,
-        entry.details,
-      ])
       await print({ json: entries, text: [{ head, rows }] }, { json })
     })
   return addConnection(command, undefined, { key: false })
@@ -70,21 +71,60 @@ interface Asked {
   limit: number
 }
 
-/** The newest entries, the newest first. */
-async function newest(client: KeysClient, { key, since, limit }: Asked): Promise<AuditEntryAnswer[]> {
-  const entries: AuditEntryAnswer[] = []
+/** Of one document or collection; only documents have them. */
+interface Place {
+  collection: string | undefined
+  id: string | undefined
+}
+
+interface Told {
+  entries: object[]
+  head: string[]
+  rows: unknown[][]
+}
+
+/** What was done to keys and collections. */
+async function ofManagement(client: KeysClient, asked: Asked): Promise<Told> {
+  const entries = await newest(asked, (query) => client.audit(query))
+  const head = ['TIME', 'ACTOR', 'ADDRESS', 'ACTION', 'TARGET', 'DETAILS']
+  const rows = entries.map(({ at, actor, address, action, target, details }) => {
+    return [at, actor, address, action, target, details]
+  })
+  return { entries, head, rows }
+}
+
+/** What was done to documents. */
+async function ofDocuments(client: KeysClient, asked: Asked & Place): Promise<Told> {
+  const entries = await newest(asked, (query) => client.documentAudit(query))
+  const head = ['TIME', 'AUTHOR', 'ADDRESS', 'CHANGE', 'COLLECTION', 'ID', 'VERSION', 'POSITION']
+  const rows = entries.map(({ at, author, address, op, collection, id, version, position }) => {
+    return [at, author, address, op, collection, id, version, position]
+  })
+  return { entries, head, rows }
+}
+
+/** The newest entries, the newest last. Pages may be short, or empty, before the end. */
+async function newest<A extends Asked, T>(
+  { limit, ...asked }: A,
+  read: (query: { limit: number; cursor?: string }) => Promise<{ entries: T[]; nextCursor: string | null }>,
+): Promise<T[]> {
+  const entries: T[] = []
+  const given = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined))
   let cursor: string | null | undefined
   do {
-    const page = await client.audit({
-      limit: Math.min(PAGE, limit - entries.length),
-      ...(key !== undefined && { key }),
-      ...(since !== undefined && { since }),
-      ...(cursor && { cursor }),
-    })
+    const query = { ...given, limit: Math.min(PAGE, limit - entries.length), ...(cursor && { cursor }) }
+    const page = await read(query)
     entries.push(...page.entries)
     cursor = page.nextCursor
   } while (cursor !== null && entries.length < limit)
-  return entries
+  return entries.reverse()
+}
+
+function requireDocuments(given: Place): void {
+  for (const [name, value] of Object.entries(given)) {
+    if (value !== undefined)
+      throw invalid(`--${name}`, 'is about documents: use it together with --documents')
+  }
 }
 
 /** Not for commander to refuse: it repeats what was given, which may be a whole key. */

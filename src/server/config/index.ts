@@ -1,3 +1,3 @@
-export { authIsOn, isLoopback, requireSafeConfig } from './authentication.js'
+export { authIsOn, isLoopback, issuerOf, requireSafeConfig } from './authentication.js'
 export { type ConfigSources, type EffectiveSetting, type LoadedConfig, loadConfig, masked } from './load.js'
 export { type Config, dormant, flagOf, type Setting, type SettingKey, settings } from './settings.js'

@@ -135,7 +135,7 @@ export const settings = {
   authEnabled: security(flag, undefined, ['AUTH_ENABLED'], {
     help:
       'true: every request but /health/live needs a key (`dualstore keys create`) or the legacy token; false: none ' +
-      'does. Unset: on when a legacy token is given. Off is for loopback addresses.',
+      'does. Unset: on when a legacy token or an issuer is given. Off is for loopback addresses.',
   }),
   authBearerToken: security(text, undefined, ['AUTH_BEARER_TOKEN', 'BEARER_AUTH_KEY'], {
     help: 'The legacy bearer token: one for everything. Deprecated: make keys.',
@@ -143,6 +143,45 @@ export const settings = {
   }),
   insecureNoAuth: security(flag, false, ['DUALSTORE_INSECURE_NO_AUTH'], {
     help: 'Serve without authentication on an address that others can reach.',
+  }),
+  tokenLifetimeMs: security(
+    integer(1000, 3_600_000, 'milliseconds'),
+    900_000,
+    ['DUALSTORE_TOKEN_LIFETIME_MS'],
+    { help: 'Lifetime of a token for which no other one was asked; an hour is the most.' },
+  ),
+  tokenRotationMs: security(
+    integer(1000, 90 * DAY_MS, 'milliseconds'),
+    DAY_MS,
+    ['DUALSTORE_TOKEN_ROTATION_MS'],
+    {
+      help: 'How long a secret signs tokens before the next one does. It verifies until its last token has expired.',
+    },
+  ),
+  tokenClockSkewMs: security(integer(0, 300_000, 'milliseconds'), 30_000, ['DUALSTORE_TOKEN_CLOCK_SKEW_MS'], {
+    help: 'How far the clocks of those who make and check tokens may be apart.',
+  }),
+  jwtIssuer: security(text, undefined, ['DUALSTORE_JWT_ISSUER'], {
+    help: 'Identity provider whose tokens are taken: exactly what they have as iss. Unset: none.',
+  }),
+  jwtAudience: security(text, undefined, ['DUALSTORE_JWT_AUDIENCE'], {
+    help: 'What its tokens must have as aud, so that those for other services are refused.',
+  }),
+  jwtJwksUrl: security(url('http', 'https'), undefined, ['DUALSTORE_JWT_JWKS_URL'], {
+    help: 'Where its public keys are (JSON Web Key Set).',
+    secret: 'in-url',
+  }),
+  jwtRoleClaim: security(text, 'role', ['DUALSTORE_JWT_ROLE_CLAIM'], {
+    help: 'Claim with the role, or several of which the greatest counts; dots lead into objects. None: refused.',
+  }),
+  jwtRoleNames: security(list, undefined, ['DUALSTORE_JWT_ROLE_NAMES'], {
+    help: 'What the provider calls the roles: ds-admins=admin,team-a=writer. Unset: reader, writer, admin.',
+  }),
+  jwtScopesClaim: security(text, undefined, ['DUALSTORE_JWT_SCOPES_CLAIM'], {
+    help: 'Claim with read:<collection> and write:<collection>, patterns too. Unset: every collection.',
+  }),
+  jwtRowsClaim: security(text, undefined, ['DUALSTORE_JWT_ROWS_CLAIM'], {
+    help: 'Claim with a filter that documents must pass to be seen and written. Unset: every document.',
   }),
   corsOrigin: security(list, ['*'], ['CORS_ORIGIN'], { help: 'Origins that may call from a browser.' }),
   corsCredentials: security(flag, true, ['CORS_CREDENTIALS'], {

@@ -3,6 +3,7 @@ import { DualstoreError } from '../errors.js'
 import type { Item } from '../schemas/item.js'
 import type { DocumentService } from '../services/documents.js'
 import type { ListingService } from '../services/listing.js'
+import type { Access } from '../services/principal.js'
 import type { OnConflict, TransferService } from '../services/transfer.js'
 import type { Fields, Sink } from './contract.js'
 import { inTurns } from './in-turns.js'
@@ -20,9 +21,9 @@ const CONCURRENCY = 4
 const PAGE = 1000
 
 /** Writes through the services of this process, like any other client of them. */
-export function createServiceSink({ documents, listing, transfer }: Services): Sink {
+export function createServiceSink({ documents, listing, transfer }: Services, access: Access): Sink {
   const importItems = (collection: string, items: readonly Item[], onConflict: OnConflict) =>
-    transfer.importNdjson(collection, ndjson(items), { onConflict, maxLineBytes: MAX_LINE_BYTES })
+    transfer.importNdjson(access, collection, ndjson(items), { onConflict, maxLineBytes: MAX_LINE_BYTES })
 
   return {
     where: 'the local stores',
@@ -30,14 +31,15 @@ export function createServiceSink({ documents, listing, transfer }: Services): S
     replace: (collection, items) => importItems(collection, items, 'replace'),
     find: (collection, ids) =>
       findEach(ids, CONCURRENCY, async (id) => {
-        const { text } = await documents.get(collection, id)
+        const { text } = await documents.get(access, { collection, id })
         return JSON.parse(text) as Item
       }),
-    remove: async (collection, id) => (await unlessMissing(documents.remove(collection, id))) !== undefined,
+    remove: async (collection, id) =>
+      (await unlessMissing(documents.remove(access, { collection, id }))) !== undefined,
     async *pages(collection, { filter, fields }) {
       let cursor: string | undefined
       do {
-        const page = await listing.list(collection, {
+        const page = await listing.list(access, collection, {
           filter,
           fields,
           sort_by: 'id',

@@ -5,6 +5,7 @@ import { type Authenticator, invalidCredential, missingCredential } from '../ser
 import { type Access, type Principal, unrestricted } from '../services/principal.js'
 import { type Right, requireRight, useOf } from '../services/rights.js'
 import { countedAddress } from './address.js'
+import { queryTokenOf } from './query-token.js'
 import { UNKNOWN_ROUTE } from './rights.js'
 
 declare module 'fastify' {
@@ -19,6 +20,8 @@ export interface AuthOptions {
   enabled: boolean
   /** The kinds of credentials, in this order. */
   authenticators: readonly Authenticator[]
+  /** For what the query holds, on the routes that take a token there. */
+  queryAuthenticator: Authenticator
   /** Answer 401 with the legacy server's body instead of the usual one. */
   legacyAnswers: boolean
   /** Slows down who guesses. */
@@ -35,9 +38,9 @@ export function registerAuth(app: FastifyInstance, options: AuthOptions): void {
   app.decorateRequest('access')
   if (!options.enabled) {
     const everyone = unrestricted('everyone')
-    app.addHook('onRequest', (request, _reply, done) => {
+    app.addHook('onRequest', async (request) => {
+      requireNoForeignPage(request)
       request.access = { principal: everyone, address: request.ip }
-      done()
     })
     return
   }
@@ -64,6 +67,22 @@ export function registerRights(app: FastifyInstance): void {
   })
 }
 
+/**
+ * Where nobody needs a key, any page that a browser on this machine has open could make itself one that lasts, so what
+ * is for admins is not for pages of other origins, whatever CORS allows.
+ * @throws FORBIDDEN
+ */
+function requireNoForeignPage(request: FastifyRequest): void {
+  const { origin } = request.headers
+  const right = rightFor(request)
+  if (origin === undefined || right === 'public' || right.role !== 'admin') return
+  if (URL.canParse(origin) && new URL(origin).host === request.host) return
+  throw new DualstoreError(
+    'FORBIDDEN',
+    'pages of other origins may not do this while authentication is off: set AUTH_ENABLED=true and send a key',
+  )
+}
+
 function rightFor(request: FastifyRequest): Right {
   return request.is404 ? NO_ROUTE : (request.routeOptions.config.right ?? UNKNOWN_ROUTE)
 }
@@ -73,9 +92,10 @@ async function authenticate(
   request: FastifyRequest,
   reply: FastifyReply,
   right: Right,
-  { authenticators, failures }: AuthOptions,
+  { authenticators, queryAuthenticator, failures }: AuthOptions,
 ): Promise<Principal> {
-  const text = credentialOf(request)
+  const queryToken = queryTokenOf(request)
+  const text = queryToken ?? credentialOf(request)
   const address = countedAddress(request)
   const waitMs = failures.waitMs(address, text)
   if (waitMs > 0) {
@@ -87,7 +107,8 @@ async function authenticate(
     )
   }
   try {
-    const authenticator = authenticators.find((candidate) => candidate.accepts(text))
+    const candidates = queryToken === undefined ? authenticators : [queryAuthenticator]
+    const authenticator = candidates.find((candidate) => candidate.accepts(text))
     if (authenticator === undefined) throw invalidCredential()
     const principal = await authenticator.authenticate(text, useOf(right))
     failures.succeeded(address, text)

@@ -80,7 +80,8 @@ export function toKnown(error: unknown): DualstoreError {
     return new DualstoreError('INVALID_REQUEST', text, { details })
   }
   const mapped = frameworkCodes[code]
-  if (mapped !== undefined) return new DualstoreError(mapped, message)
+  // Messages about a URL quote it, and a query may hold a token.
+  if (mapped !== undefined) return new DualstoreError(mapped, message.replace(/\?.*(?=')/s, ''))
   if (statusCode === 429) return new DualstoreError('TOO_MANY_REQUESTS', message)
   // A body that is not JSON, or holds __proto__ or constructor.prototype, is refused by Fastify's own parser.
   if (statusCode === 400) return new DualstoreError('INVALID_JSON', message)

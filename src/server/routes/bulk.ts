@@ -7,13 +7,11 @@ import { NDJSON } from '../schemas/media-types.js'
 import { CollectionParams, CreateHeaders, SelectionQuery } from '../schemas/wire.js'
 import { type BatchResult, runBatch } from '../services/batch.js'
 import type { DocumentService } from '../services/documents.js'
-import type { ListingService } from '../services/listing.js'
 import type { TransferService } from '../services/transfer.js'
 import { answers, JSON_TYPE } from './answers.js'
 
 export interface BulkRoutesOptions {
   documents: DocumentService
-  listing: ListingService
   transfer: TransferService
 }
 
@@ -31,7 +29,7 @@ const BatchAnswer = Type.Object({
 
 /** Many documents at once: batches with a result each, and NDJSON streamed out. */
 export const bulkRoutes: FastifyPluginAsyncTypebox<BulkRoutesOptions> = async (app, options) => {
-  const { documents, listing, transfer } = options
+  const { documents, transfer } = options
 
   app.post(
     '/:collection/batch',
@@ -47,7 +45,9 @@ export const bulkRoutes: FastifyPluginAsyncTypebox<BulkRoutesOptions> = async (a
       },
     },
     async (request, reply) => {
-      const results = await runBatch(documents, request.params.collection, request.body.operations, {
+      const results = await runBatch(documents, request.access, {
+        collection: request.params.collection,
+        operations: request.body.operations,
         consistency: request.headers['x-dualstore-consistency'],
         idempotencyKey: request.headers['idempotency-key'],
       })
@@ -75,7 +75,7 @@ export const bulkRoutes: FastifyPluginAsyncTypebox<BulkRoutesOptions> = async (a
     },
     async (request, reply) => {
       const { collection } = request.params
-      const lines = transfer.exportNdjson(await listing.select(collection, request.query))
+      const lines = await transfer.exportNdjson(request.access, collection, request.query)
       // Readable.from asks for the next page only when the socket has taken the one before.
       return reply.type(NDJSON).send(Readable.from(lines, { objectMode: false, highWaterMark: 1024 * 1024 }))
     },

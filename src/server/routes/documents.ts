@@ -52,7 +52,7 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
     },
     async (request, reply) => {
       const { collection } = request.params
-      const page = await listing.list(collection, request.query, {
+      const page = await listing.list(request.access, collection, request.query, {
         from: request.headers['x-dualstore-read-from'],
         waitFor: request.headers['x-dualstore-wait-for'],
       })
@@ -76,9 +76,8 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
       },
     },
     async (request, reply) => {
-      const { collection, id } = request.params
       const { 'x-dualstore-read-from': from, 'x-dualstore-wait-for': waitFor, ...headers } = request.headers
-      const found = await documents.get(collection, id, { from, waitFor })
+      const found = await documents.get(request.access, request.params, { from, waitFor })
       if (from === 'mirror') reply.header('x-dualstore-source', 'mirror')
       reply.header('etag', etagOf(found.version))
       const known = headers['if-none-match']
@@ -104,7 +103,7 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
       },
     },
     async (request, reply) => {
-      const written = await documents.create(request.params.collection, request.body, {
+      const written = await documents.create(request.access, request.params.collection, request.body, {
         consistency: request.headers['x-dualstore-consistency'],
         idempotencyKey: request.headers['idempotency-key'],
       })
@@ -127,8 +126,7 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
       },
     },
     async (request, reply) => {
-      const { collection, id } = request.params
-      const written = await documents.put(collection, id, request.body, {
+      const written = await documents.put(request.access, request.params, request.body, {
         consistency: request.headers['x-dualstore-consistency'],
         precondition: preconditionOf(request.headers),
       })
@@ -152,13 +150,12 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
       },
     },
     async (request, reply) => {
-      const { collection, id } = request.params
       const kind = request.headers['content-type']?.trim().toLowerCase().startsWith(JSON_PATCH)
         ? 'json'
         : 'merge'
       const written = await documents.patch(
-        collection,
-        id,
+        request.access,
+        request.params,
         { kind, body: request.body },
         {
           consistency: request.headers['x-dualstore-consistency'],
@@ -182,13 +179,12 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
       },
     },
     async (request, reply) => {
-      const { collection, id } = request.params
-      const removed = await documents.remove(collection, id, {
+      const removed = await documents.remove(request.access, request.params, {
         consistency: request.headers['x-dualstore-consistency'],
         precondition: preconditionOf(request.headers),
       })
       sendPosition(reply, removed.position)
-      return { success: true as const, data: { id } }
+      return { success: true as const, data: { id: removed.id } }
     },
   )
 }

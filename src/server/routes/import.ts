@@ -58,7 +58,7 @@ export const importRoutes: FastifyPluginAsyncTypebox<ImportRoutesOptions> = asyn
       const source = request.body
       if (!(source instanceof Readable)) throw new DualstoreError('UNSUPPORTED_MEDIA_TYPE', `send ${NDJSON}`)
       const report = await transfer
-        .importNdjson(request.params.collection, source, {
+        .importNdjson(request.access, request.params.collection, source, {
           onConflict: request.query.on_conflict,
           maxLineBytes,
         })

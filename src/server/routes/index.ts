@@ -3,6 +3,7 @@ import { Type } from 'typebox'
 import { DualstoreError } from '../errors.js'
 import { shippedCollections } from '../schemas/shipped-collections.js'
 import type { ListingService } from '../services/listing.js'
+import { covers } from '../services/principal.js'
 import { answers } from './answers.js'
 
 export interface IndexRoutesOptions {
@@ -56,16 +57,17 @@ export const indexRoutes: FastifyPluginAsyncTypebox<IndexRoutesOptions> = async 
         response: answers({ 200: Type.Record(Type.String(), Type.Array(Type.Unknown())) }),
       },
     },
-    async () => {
+    async ({ access }) => {
       if (!debugAllowed) {
         throw new DualstoreError(
           'FORBIDDEN',
           'needs authentication, or a server that listens on a loopback address',
         )
       }
-      const entries = shippedCollections.map(
-        async ({ name }) => [name, await listing.recentRaw(name, 10)] as const,
-      )
+      const names = shippedCollections
+        .map(({ name }) => name)
+        .filter((name) => covers(access.principal, 'read', name))
+      const entries = names.map(async (name) => [name, await listing.recentRaw(access, name, 10)] as const)
       return Object.fromEntries(await Promise.all(entries))
     },
   )

@@ -33,6 +33,7 @@ export const streamingRoutes: FastifyPluginAsyncTypebox<StreamingRoutesOptions> 
     '/stream/:collection',
     {
       exposeHeadRoute: false,
+      config: { queryToken: true },
       schema: {
         tags,
         operationId: 'streamCollection',
@@ -51,6 +52,7 @@ export const streamingRoutes: FastifyPluginAsyncTypebox<StreamingRoutesOptions> 
     '/stream',
     {
       exposeHeadRoute: false,
+      config: { queryToken: true },
       schema: {
         tags,
         operationId: 'stream',
@@ -79,7 +81,7 @@ export const streamingRoutes: FastifyPluginAsyncTypebox<StreamingRoutesOptions> 
     },
     async (request, reply) => {
       const { since, limit, wait } = request.query
-      const page = await streams.changes({
+      const page = await streams.changes(request.access, {
         collections: [request.params.collection],
         query: request.query,
         since,
@@ -103,7 +105,7 @@ export const streamingRoutes: FastifyPluginAsyncTypebox<StreamingRoutesOptions> 
     if (!enabled) throw new DualstoreError('NOT_FOUND', 'streams are switched off (SSE_ENABLED)')
     // The schema says string; an EventSource that has not received anything sends none.
     const given = request.headers['last-event-id']
-    const connect = await streams.open({
+    const connect = await streams.open(request.access, {
       collections,
       query,
       format: query.format,

@@ -5,11 +5,14 @@ import { OVERLAP_SECONDS, PRUNE_SECONDS } from './key-defaults.js'
 export const roles = ['reader', 'writer', 'admin'] as const
 export type Role = (typeof roles)[number]
 
-const RoleSchema = Type.Union([Type.Literal('reader'), Type.Literal('writer'), Type.Literal('admin')], {
-  description: 'reader reads, writer writes too, admin manages collections and keys too',
-})
+export const RoleSchema = Type.Union(
+  [Type.Literal('reader'), Type.Literal('writer'), Type.Literal('admin')],
+  {
+    description: 'reader reads, writer writes too, admin manages collections and keys too',
+  },
+)
 
-const Patterns = Type.Array(
+export const Patterns = Type.Array(
   Type.String({
     pattern: '^[a-z0-9_*]{1,60}$',
     description: 'Name of a collection, or a pattern in which * stands for any characters',
@@ -19,7 +22,7 @@ const Patterns = Type.Array(
 
 const Scopes = Type.Object({ read: Patterns, write: Patterns }, { additionalProperties: false })
 
-const RowFilter = Type.Record(Type.String(), Type.Unknown(), {
+export const RowFilter = Type.Record(Type.String(), Type.Unknown(), {
   description: 'A filter in the language of lists: only documents that pass are seen and written',
 })
 

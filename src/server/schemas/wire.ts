@@ -88,6 +88,12 @@ export const StreamQuery = Type.Object({
   last_event_id: Type.Optional(
     Type.String({ maxLength: 100, description: 'Start behind this position; the header Last-Event-ID wins' }),
   ),
+  access_token: Type.Optional(
+    Type.String({
+      maxLength: 8192,
+      description: 'A token made for a stream of this collection, for clients that can send no headers',
+    }),
+  ),
   from: Type.Union([Type.Literal('now'), Type.Literal('snapshot')], {
     default: 'now',
     description: 'snapshot: the matching documents first; created_after implies it',

@@ -4,6 +4,7 @@ import type { ConsistencyLevel } from './consistency.js'
 import type { DocumentService } from './documents.js'
 import { requireId } from './ids.js'
 import { etagOf } from './precondition.js'
+import type { Access } from './principal.js'
 
 /** What became of one operation of a batch. */
 export interface BatchResult {
@@ -12,7 +13,9 @@ export interface BatchResult {
   answer: { id: string; version?: number; etag?: string; text?: string } | DualstoreError
 }
 
-export interface BatchOptions {
+export interface BatchRequest {
+  collection: string
+  operations: readonly BatchOperation[]
   consistency?: ConsistencyLevel | undefined
   /** Repeating the batch with the same key repeats none of its creates. */
   idempotencyKey?: string | undefined
@@ -24,15 +27,14 @@ export interface BatchOptions {
  */
 export async function runBatch(
   documents: DocumentService,
-  collection: string,
-  operations: readonly BatchOperation[],
-  options: BatchOptions,
+  access: Access,
+  request: BatchRequest,
 ): Promise<BatchResult[]> {
-  await documents.requireCollection(collection)
+  await documents.requireWritable(access, request.collection)
   const previous = new Map<string, Promise<BatchResult>>()
   return Promise.all(
-    operations.map((operation, index) => {
-      const run = () => settle(() => runOperation(documents, collection, { operation, index }, options))
+    request.operations.map((operation, index) => {
+      const run = () => settle(() => runOperation(documents, access, { ...request, operation, index }))
       const id = idOf(operation)
       if (id === undefined) return run()
       const result = (previous.get(id) ?? Promise.resolve()).then(run)
@@ -58,11 +60,10 @@ async function settle(run: () => Promise<BatchResult>): Promise<BatchResult> {
 
 async function runOperation(
   documents: DocumentService,
-  collection: string,
-  { operation, index }: { operation: BatchOperation; index: number },
-  options: BatchOptions,
+  access: Access,
+  request: BatchRequest & { operation: BatchOperation; index: number },
 ): Promise<BatchResult> {
-  const { consistency } = options
+  const { collection, operation, index, consistency } = request
   const done = (status: number, { id, version, text }: { id: string; version: number; text: string }) => ({
     status,
     answer: { id, version, etag: etagOf(version), text },
@@ -75,11 +76,14 @@ async function runOperation(
   switch (operation.op) {
     case 'create': {
       // No header can hold this separator, so that no single create ever shares the key.
-      const idempotencyKey = options.idempotencyKey && `${options.idempotencyKey}\u0001${index}`
-      return done(201, await documents.create(collection, operation.item, { consistency, idempotencyKey }))
+      const idempotencyKey = request.idempotencyKey && `${request.idempotencyKey}\u0001${index}`
+      return done(
+        201,
+        await documents.create(access, collection, operation.item, { consistency, idempotencyKey }),
+      )
     }
     case 'put': {
-      const written = await documents.put(collection, operation.id, operation.item, {
+      const written = await documents.put(access, { collection, id: operation.id }, operation.item, {
         consistency,
         precondition,
       })
@@ -87,10 +91,11 @@ async function runOperation(
     }
     case 'patch': {
       const patch = { kind: 'merge' as const, body: operation.patch }
-      return done(200, await documents.patch(collection, operation.id, patch, { consistency, precondition }))
+      const place = { collection, id: operation.id }
+      return done(200, await documents.patch(access, place, patch, { consistency, precondition }))
     }
     case 'delete':
-      await documents.remove(collection, operation.id, { consistency, precondition })
+      await documents.remove(access, { collection, id: operation.id }, { consistency, precondition })
       return { status: 200, answer: { id: operation.id } }
     default:
       throw invalid(`body.operations[${index}].op`, 'must be one of create, put, patch, delete')

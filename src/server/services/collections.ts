@@ -228,9 +228,10 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
         await recordAudit(tx, access, { action: 'collection.drop', target: name, details: {} })
       })
       await changed()
+      const by = { author: access.principal.id, address: access.address }
       let deleted = 0
       for (;;) {
-        const count = await deleteSome(pool, name, DROP_BATCH)
+        const count = await deleteSome(pool, name, DROP_BATCH, by)
         deleted += count
         onProgress?.(deleted)
         if (count > 0) continue

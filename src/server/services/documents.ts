@@ -7,13 +7,23 @@ import type { Mirror } from '../mirror/contract.js'
 import { readDocument, type Write } from '../store/documents.js'
 import type { Consistency, ConsistencyLevel } from './consistency.js'
 import { fingerprint } from './fingerprint.js'
-import type { Gatherer, Written } from './gatherer.js'
+import type { Written } from './gatherer.js'
 import { newId, requireId } from './ids.js'
 import { ownFields } from './item-validator.js'
 import { applyPatch, type Patch } from './patch.js'
 import { type Precondition, versionToMatch } from './precondition.js'
+import type { Access, Principal } from './principal.js'
 import type { Collection, Registry } from './registry.js'
+import { requireScope } from './rights.js'
+import { sees, seesText } from './rows.js'
 import { createTurns } from './turns.js'
+import type { Writer } from './writer.js'
+
+/** Which document. */
+export interface DocumentPlace {
+  collection: string
+  id: string
+}
 
 /** A document as it is answered: its item stays JSON text all the way (I13). */
 export interface DocumentAnswer {
@@ -49,7 +59,7 @@ export interface ReadOptions {
 export interface DocumentServiceOptions {
   pool: Pool
   registry: Registry
-  gatherer: Gatherer
+  writer: Writer
   hints: Hints
   consistency: Consistency
   mirror: Mirror | undefined
@@ -63,15 +73,19 @@ export type DocumentService = ReturnType<typeof createDocumentService>
 const PATCH_ATTEMPTS = 20
 
 export function createDocumentService(options: DocumentServiceOptions) {
-  const { pool, registry, gatherer, hints, consistency, mirror } = options
+  const { pool, registry, writer, hints, consistency, mirror } = options
   const now = options.now ?? Date.now
   // Patches of one document wait for each other here instead of overtaking each other in PostgreSQL.
   const turns = createTurns()
 
-  /** Writes through the gatherer and wakes whoever follows. */
-  const write = async (one: Write, requested: ConsistencyLevel | undefined): Promise<Written> => {
+  /** Writes as the caller may, and wakes whoever follows. */
+  const write = async (
+    access: Access,
+    one: Write,
+    requested: ConsistencyLevel | undefined,
+  ): Promise<Written> => {
     consistency.beforeWrite(consistency.level(requested))
-    const written = await gatherer.write(one)
+    const written = await writer.write(access, one)
     if (written.position !== null) hints.tell(CHANGES_CHANNEL)
     return written
   }
@@ -91,8 +105,12 @@ export function createDocumentService(options: DocumentServiceOptions) {
     await consistency.afterWrite(level, position, { collection: one.collection, id })
   }
 
-  const commit = async (one: Write, requested: ConsistencyLevel | undefined): Promise<Written> => {
-    const written = await write(one, requested)
+  const commit = async (
+    access: Access,
+    one: Write,
+    requested: ConsistencyLevel | undefined,
+  ): Promise<Written> => {
+    const written = await write(access, one, requested)
     await settle(one, written, requested)
     return written
   }
@@ -125,48 +143,73 @@ export function createDocumentService(options: DocumentServiceOptions) {
     }
   }
 
-  const stored = (collection: Collection, id: string) => readDocument(pool, collection.definition.name, id)
+  /** The scope is checked first: whether a collection exists is told to nobody who may not use it. */
+  const collectionFor = (access: Access, action: keyof Principal['scopes'], name: string) => {
+    requireScope(access.principal, action, name)
+    return registry.get(name)
+  }
 
-  const find = async (collection: Collection, id: string): Promise<DocumentAnswer> => {
-    const document = await stored(collection, id)
+  /** The document, unless there is none that the caller may see. */
+  const stored = async ({ principal }: Access, collection: Collection, id: string) => {
+    const document = await readDocument(pool, collection.definition.name, id)
+    return document !== undefined && seesText(principal, document.text) ? document : undefined
+  }
+
+  const find = async (access: Access, collection: Collection, id: string): Promise<DocumentAnswer> => {
+    const document = await stored(access, collection, id)
     if (document === undefined) throw notFound(collection, id)
     return document
   }
 
   return {
-    /** @throws COLLECTION_NOT_FOUND */
-    async requireCollection(name: string): Promise<void> {
-      await registry.get(name)
+    /** @throws FORBIDDEN, COLLECTION_NOT_FOUND */
+    async requireWritable(access: Access, name: string): Promise<void> {
+      await collectionFor(access, 'write', name)
     },
 
     /** Creates a document. An `id` in the body is used when it is valid and free; times are the server's. */
-    async create(name: string, body: unknown, given: CreateOptions = {}): Promise<WriteAnswer> {
-      const collection = await registry.get(name)
+    async create(
+      access: Access,
+      name: string,
+      body: unknown,
+      given: CreateOptions = {},
+    ): Promise<WriteAnswer> {
+      const collection = await collectionFor(access, 'write', name)
       const fields = requireObject(body, 'body')
       const at = now()
       const id =
         fields.id === undefined ? newId(collection.definition.id_prefix, at) : requireId(fields.id, 'body.id')
       const write = writeOf('create', collection, { id, fields, at })
       if (given.idempotencyKey !== undefined) {
-        write.idempotency = { key: given.idempotencyKey, fingerprint: fingerprint(fields) }
+        const key = ownKey(access.principal, given.idempotencyKey)
+        write.idempotency = { key, fingerprint: fingerprint(fields) }
       }
-      return answer(write, await commit(write, given.consistency))
+      return answer(write, await commit(access, write, given.consistency))
     },
 
     /** The document, from PostgreSQL or, when asked, from the mirror. @throws NOT_FOUND */
-    async get(name: string, id: string, { from, waitFor }: ReadOptions = {}): Promise<DocumentAnswer> {
-      const collection = await registry.get(name)
+    async get(
+      access: Access,
+      { collection: name, id }: DocumentPlace,
+      { from, waitFor }: ReadOptions = {},
+    ): Promise<DocumentAnswer> {
+      const collection = await collectionFor(access, 'read', name)
       requireId(id, 'params.id')
       if (waitFor !== undefined) await consistency.waitFor(waitFor, from ?? 'postgres')
-      if (from !== 'mirror') return find(collection, id)
+      if (from !== 'mirror') return find(access, collection, id)
       const found = await requireMirror(mirror).get(collection.definition, id)
-      if (found === undefined) throw notFound(collection, id)
+      if (found === undefined || !sees(access.principal, found.item)) throw notFound(collection, id)
       return { id, version: found.version, text: JSON.stringify(found.item) }
     },
 
     /** Creates or replaces the document with this id. */
-    async put(name: string, id: string, body: unknown, given: WriteOptions = {}): Promise<WriteAnswer> {
-      const collection = await registry.get(name)
+    async put(
+      access: Access,
+      { collection: name, id }: DocumentPlace,
+      body: unknown,
+      given: WriteOptions = {},
+    ): Promise<WriteAnswer> {
+      const collection = await collectionFor(access, 'write', name)
       const fields = requireObject(body, 'body')
       requireId(id, 'params.id')
       if (fields.id !== undefined && fields.id !== id)
@@ -176,23 +219,33 @@ export function createDocumentService(options: DocumentServiceOptions) {
       if (precondition?.ifNoneMatch === '*') write.mode = 'create'
       else if (precondition?.ifMatch !== undefined) {
         write.mode = 'replace'
-        write.ifVersion = await versionToMatch(precondition.ifMatch, () => stored(collection, id))
+        write.ifVersion = await versionToMatch(precondition.ifMatch, () => stored(access, collection, id))
       }
-      const written = await commit(write, given.consistency)
+      const written = await commit(access, write, given.consistency)
       if (written.outcome === 'missing') throw preconditionFailed('the document does not exist')
-      if (written.outcome === 'exists')
-        throw preconditionFailed(`the document has version ${written.version}`)
+      if (written.outcome === 'exists' && write.mode === 'create') {
+        // No version: it may be a document that the caller must not see.
+        const { version } = written
+        throw preconditionFailed(version > 0 ? `the document has version ${version}` : 'the id is taken')
+      }
       return answer(write, written)
     },
 
     /** Changes parts of a document, by merge patch or JSON patch, on exactly the version it read. */
-    async patch(name: string, id: string, patch: Patch, given: WriteOptions = {}): Promise<WriteAnswer> {
-      const collection = await registry.get(name)
+    async patch(
+      access: Access,
+      { collection: name, id }: DocumentPlace,
+      patch: Patch,
+      given: WriteOptions = {},
+    ): Promise<WriteAnswer> {
+      // The answer, and the tests of a JSON patch, tell what the rest of the document holds.
+      requireScope(access.principal, 'read', name)
+      const collection = await collectionFor(access, 'write', name)
       requireId(id, 'params.id')
       const { ifMatch, ifNoneMatch } = given.precondition ?? {}
       const attempts = async () => {
         for (let attempt = 1; ; attempt++) {
-          const current = await find(collection, id)
+          const current = await find(access, collection, id)
           if (ifNoneMatch === '*') throw preconditionFailed(`the document has version ${current.version}`)
           if (ifMatch !== undefined && ifMatch !== '*' && !ifMatch.includes(current.version)) {
             throw preconditionFailed(`the document has version ${current.version}`)
@@ -201,11 +254,10 @@ export function createDocumentService(options: DocumentServiceOptions) {
           if (patched.id !== id) throw invalid('body.id', 'cannot be changed', 'INVALID_PATCH')
           const change = writeOf('replace', collection, { id, fields: patched, at: now() })
           change.ifVersion = current.version
-          const written = await write(change, given.consistency)
+          const written = await write(access, change, given.consistency)
           if (written.outcome === 'missing') throw notFound(collection, id)
-          if (written.outcome !== 'version_mismatch' || (ifMatch !== undefined && ifMatch !== '*')) {
-            return { change, written }
-          }
+          // Looked at again: only then is it known whether If-Match still holds, and whether it may be told why not.
+          if (written.outcome !== 'version_mismatch') return { change, written }
           if (attempt >= PATCH_ATTEMPTS) {
             throw new DualstoreError('CONFLICT', 'the document is changed too often by others; try again')
           }
@@ -219,18 +271,18 @@ export function createDocumentService(options: DocumentServiceOptions) {
 
     /** Deletes a document. @throws NOT_FOUND, or PRECONDITION_FAILED when it has another version. */
     async remove(
-      name: string,
-      id: string,
+      access: Access,
+      { collection: name, id }: DocumentPlace,
       given: WriteOptions = {},
     ): Promise<{ id: string; position: string | null }> {
-      const collection = await registry.get(name)
+      const collection = await collectionFor(access, 'write', name)
       requireId(id, 'params.id')
       const { ifMatch, ifNoneMatch } = given.precondition ?? {}
       if (ifNoneMatch === '*') {
-        throw preconditionFailed(`the document has version ${(await find(collection, id)).version}`)
+        throw preconditionFailed(`the document has version ${(await find(access, collection, id)).version}`)
       }
       const ifVersion =
-        ifMatch === undefined ? null : await versionToMatch(ifMatch, () => find(collection, id))
+        ifMatch === undefined ? null : await versionToMatch(ifMatch, () => find(access, collection, id))
       const write: Write = {
         mode: 'delete',
         collection: collection.definition.name,
@@ -241,7 +293,7 @@ export function createDocumentService(options: DocumentServiceOptions) {
         updatedAt: 0,
         idempotency: null,
       }
-      const written = await commit(write, given.consistency)
+      const written = await commit(access, write, given.consistency)
       if (written.outcome === 'missing') throw notFound(collection, id)
       if (written.outcome === 'version_mismatch') {
         throw preconditionFailed(`the document has version ${written.version}`)
@@ -294,6 +346,14 @@ function notFound(collection: Collection, id: string): DualstoreError {
   return new DualstoreError('NOT_FOUND', `${collection.definition.name} has no document "${id}"`, {
     error: `${collection.definition.label} not found`,
   })
+}
+
+/**
+ * An Idempotency-Key belongs to who sent it, rows included: another's, though it is the same, shows nothing of what was
+ * created with it. No header can hold the separator.
+ */
+function ownKey({ id, rows }: Principal, key: string): string {
+  return `${key}\u0002${fingerprint({ id, rows })}`
 }
 
 function preconditionFailed(reason: string): DualstoreError {

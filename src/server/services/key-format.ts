@@ -57,9 +57,13 @@ export function hashSecret(secret: string): Buffer {
   return createHash('sha256').update(secret).digest()
 }
 
-/** Replaces the secret of every key in a text, so that it may be logged. */
+/** Replaces the secret of every key and all of every token in a text, so that it may be logged. */
 export function withoutSecrets(text: string): string {
-  return text.includes('dsk_') ? text.replace(/(dsk_[0-9A-Za-z]{1,24}_)[0-9A-Za-z]+/g, '$1***') : text
+  const keyless = text.includes('dsk_')
+    ? text.replace(/(dsk_[0-9A-Za-z]{1,24}_)[0-9A-Za-z]+/g, '$1***')
+    : text
+  // A token (JWT) begins with {" in base64url. The length of its header is bounded to keep this linear.
+  return keyless.includes('eyJ') ? keyless.replace(/eyJ[\w-]{1,1000}\.[\w-]+\.[\w-]*/g, 'eyJ***') : keyless
 }
 
 function checksum(text: string): string {

@@ -20,8 +20,8 @@ import type { KeyCache } from './key-cache.js'
 import { formatKey, hashSecret, looksLikeKey, newKeyId, newSecret, parseKey } from './key-format.js'
 import { expiryOf, isWithin, rightsOfNewKey } from './key-rights.js'
 import type { KeyUsage } from './key-usage.js'
-import { isActive } from './known-key.js'
-import type { Access } from './principal.js'
+import { isActive, stands } from './known-key.js'
+import type { Access, Principal } from './principal.js'
 
 export interface KeyServiceOptions {
   pool: Pool
@@ -76,7 +76,19 @@ export function createKeyService({ pool, cache, usage }: KeyServiceOptions) {
      */
     isActive: (keyId: string): boolean => isActive(cache.find(keyId), Date.now()),
 
-    /** The same, up to date and after having asked PostgreSQL for a key that is not known. @throws STORE_UNAVAILABLE */
+    /** Whether somebody who was proven before still is: false also once the secret was rotated away. */
+    stands: (principal: Principal): boolean =>
+      principal.keyId === undefined || stands(principal, cache.find(principal.keyId), Date.now()),
+
+    /** The same, asked of PostgreSQL where this instance does not remember the key. @throws STORE_UNAVAILABLE */
+    async confirm(principal: Principal): Promise<boolean> {
+      const { keyId } = principal
+      if (keyId === undefined) return true
+      await cache.confirm('read')
+      return stands(principal, cache.find(keyId) ?? (await cache.read(keyId)), Date.now())
+    },
+
+    /** The same as isActive, up to date and after having asked PostgreSQL for a key that is not known. @throws STORE_UNAVAILABLE */
     async ensure(keyId: string, use: Use): Promise<boolean> {
       await cache.confirm(use)
       let key = cache.find(keyId)

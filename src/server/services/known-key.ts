@@ -34,10 +34,23 @@ export function knownKey(row: KeyRow): KnownKey {
       const isCurrent = timingSafeEqual(given, hash)
       const isPrevious = timingSafeEqual(given, previousHash) && now < previousUntil
       if (!known || !(isCurrent || isPrevious)) return undefined
-      principals ??= principalsOf(row)
+      if (principals === undefined) {
+        principals = principalsOf(row)
+        secrets.set(principals.current, hash)
+        secrets.set(principals.previous, previousHash)
+      }
       return isCurrent ? principals.current : principals.previous
     },
   }
+}
+
+/** With which secret a principal was proven. */
+const secrets = new WeakMap<Principal, Buffer>()
+
+/** True while a principal may go on with what it has begun: its key is active, and its secret is still one of the key's. */
+export function stands(principal: Principal, key: KnownKey | undefined, now: number): boolean {
+  const hash = secrets.get(principal)
+  return isActive(key, now) && (hash === undefined || key?.prove(hash, now) !== undefined)
 }
 
 /** True when a key can be used now. */

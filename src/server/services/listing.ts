@@ -1,9 +1,8 @@
 import type { Pool } from '../db/pool.js'
-import { invalid } from '../errors.js'
+import { DualstoreError, invalid } from '../errors.js'
 import { both, everything, type Filter } from '../filter/ast.js'
 import { decodeCursor, encodeCursor, fingerprint, parseSort } from '../filter/cursor.js'
 import { parseFilter } from '../filter/parse.js'
-import { isStorable } from '../filter/path.js'
 import type { LegacyDocument, Mirror } from '../mirror/contract.js'
 import type { ListQuery, Pagination, SelectionQuery } from '../schemas/wire.js'
 import {
@@ -17,8 +16,12 @@ import {
 import type { Consistency } from './consistency.js'
 import { type ReadOptions, requireMirror } from './documents.js'
 import { listMirror } from './mirror-listing.js'
+import { type Access, isRestricted } from './principal.js'
 import { parseProjection, project } from './projection.js'
 import type { Registry } from './registry.js'
+import { requireScope } from './rights.js'
+import { narrowed } from './rows.js'
+import { requireStorable } from './storable.js'
 import { parseTime } from './time.js'
 
 /** One page of a list. */
@@ -39,22 +42,26 @@ export interface ListingServiceOptions {
 export type ListingService = ReturnType<typeof createListingService>
 
 export function createListingService({ pool, registry, consistency, mirror }: ListingServiceOptions) {
-  const select = async (name: string, query: SelectionQuery): Promise<Selection> => {
+  const select = async ({ principal }: Access, name: string, query: SelectionQuery): Promise<Selection> => {
+    requireScope(principal, 'read', name)
     const { definition } = await registry.get(name)
     if (query.q !== undefined) requireStorable(query.q, 'query.q')
-    return { collection: definition.name, schema: definition.schema, filter: filterOf(query), text: query.q }
+    const filter = narrowed(filterOf(query), principal)
+    return { collection: definition.name, schema: definition.schema, filter, text: query.q }
   }
 
   return {
-    /** Which documents a request's parameters select. @throws INVALID_REQUEST, INVALID_FILTER */
+    /** Which documents a request's parameters select among those it may see. @throws INVALID_REQUEST, INVALID_FILTER, FORBIDDEN */
     select,
 
-    /** The same as a filter alone, without `q`. @throws INVALID_REQUEST, INVALID_FILTER */
-    filterOf,
+    /** The same as a filter alone, without `q`, for every collection. @throws INVALID_REQUEST, INVALID_FILTER */
+    filterOf: ({ principal }: Access, query: SelectionQuery): Filter => narrowed(filterOf(query), principal),
 
-    /** One page of a collection's documents. @throws INVALID_REQUEST, INVALID_FILTER, INVALID_CURSOR */
-    async list(name: string, query: ListQuery, read: ReadOptions = {}): Promise<Page> {
-      const selection = await select(name, query)
+    /** One page of a collection's documents. @throws INVALID_REQUEST, INVALID_FILTER, INVALID_CURSOR, FORBIDDEN */
+    async list(access: Access, name: string, query: ListQuery, read: ReadOptions = {}): Promise<Page> {
+      const selection = await select(access, name, query)
+      // The planner's guess is made from statistics of all documents, those outside the rows too.
+      const count = query.count === 'estimated' && isRestricted(access.principal) ? 'exact' : query.count
       const sort = parseSort(query.sort_by, query.sort_order)
       const fields = query.fields === undefined ? undefined : parseProjection(query.fields)
       const selected = fingerprint([selection.collection, selection.filter, selection.text ?? null])
@@ -70,7 +77,7 @@ export function createListingService({ pool, registry, consistency, mirror }: Li
       const { rows, total } =
         source === 'mirror'
           ? await listMirror(requireMirror(mirror), (await registry.get(name)).definition, selection, request)
-          : await readPage(selection, request, query.count)
+          : await readPage(selection, request, count)
       const shown = rows.slice(0, limit)
       const last = shown.at(-1)
       const more = rows.length > limit
@@ -87,8 +94,13 @@ export function createListingService({ pool, registry, consistency, mirror }: Li
       }
     },
 
-    /** The newest documents of a collection as the mirror holds them. @throws MIRROR_UNAVAILABLE */
-    async recentRaw(name: string, limit: number): Promise<LegacyDocument[]> {
+    /** The newest documents of a collection as the mirror holds them. @throws MIRROR_UNAVAILABLE, FORBIDDEN */
+    async recentRaw({ principal }: Access, name: string, limit: number): Promise<LegacyDocument[]> {
+      requireScope(principal, 'read', name)
+      // Documents of other programs are among them: rows speak of items, which those are not.
+      if (isRestricted(principal)) {
+        throw new DualstoreError('FORBIDDEN', 'your key is restricted to some documents; these are raw ones')
+      }
       return requireMirror(mirror).recent((await registry.get(name)).definition, limit)
     },
   }
@@ -128,10 +140,6 @@ function filterOf(query: SelectionQuery): Filter {
     })
   }
   return filter
-}
-
-function requireStorable(text: string, field: string): void {
-  if (!isStorable(text)) throw invalid(field, 'must not contain NUL characters and unpaired surrogates')
 }
 
 /** A time as items have it, so that comparing the texts compares the times. */

@@ -53,6 +53,9 @@ export const rights = {
   revokeKey: manages,
   pruneKeys: manages,
   listAudit: manages,
+  auditDocuments: manages,
+
+  createToken: read,
 } as const satisfies Record<string, Right>
 
 /** The entry of a route; undefined when it has none. */

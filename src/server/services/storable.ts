@@ -1,4 +1,5 @@
-import type { Fault } from '../errors.js'
+import { type Fault, invalid } from '../errors.js'
+import { isStorable } from '../filter/path.js'
 
 /** Levels of nesting below which BSON, and with it every MongoDB, takes a document. */
 export const MAX_DEPTH = 90
@@ -47,4 +48,9 @@ function stringFault(value: string, path: string): Fault | undefined {
   if (value.includes('\u0000')) return { field: path, message: 'must not contain the character U+0000' }
   if (!value.isWellFormed()) return { field: path, message: 'must not contain half of a surrogate pair' }
   return undefined
+}
+
+/** @throws INVALID_REQUEST for a text of a request that PostgreSQL could not even be asked about. */
+export function requireStorable(text: string, field: string): void {
+  if (!isStorable(text)) throw invalid(field, 'must not contain NUL characters and unpaired surrogates')
 }

@@ -2,16 +2,20 @@ import type { Readable } from 'node:stream'
 import { CHANGES_CHANNEL, type Hints } from '../changes/hints.js'
 import type { Pool } from '../db/pool.js'
 import { DualstoreError, type Fault } from '../errors.js'
-import type { Write } from '../store/documents.js'
-import type { Selection } from '../store/list.js'
+import type { SelectionQuery } from '../schemas/wire.js'
+import type { StoredDocument, Write } from '../store/documents.js'
 import { scanDocuments } from '../store/scan.js'
-import type { Gatherer, Written } from './gatherer.js'
+import type { Written } from './gatherer.js'
 import { idFault, newId } from './ids.js'
 import { ownFields } from './item-validator.js'
 import { parseJson } from './json.js'
 import { readLines } from './lines.js'
+import type { ListingService } from './listing.js'
+import type { Access } from './principal.js'
 import type { Collection, Registry } from './registry.js'
+import { requireScope } from './rights.js'
 import { parseTime } from './time.js'
+import type { Writer } from './writer.js'
 
 /** What an import does with an id that is taken: report it, leave the stored document, or replace it. */
 export type OnConflict = 'error' | 'skip' | 'replace'
@@ -50,7 +54,8 @@ interface NumberedWrite {
 export interface TransferServiceOptions {
   pool: Pool
   registry: Registry
-  gatherer: Gatherer
+  listing: Pick<ListingService, 'select'>
+  writer: Writer
   hints: Hints
   now?: () => number
 }
@@ -66,7 +71,8 @@ const MAX_ERRORS = 100
 export function createTransferService({
   pool,
   registry,
-  gatherer,
+  listing,
+  writer,
   hints,
   now = Date.now,
 }: TransferServiceOptions) {
@@ -77,7 +83,13 @@ export function createTransferService({
      * @throws INVALID_REQUEST when the stream ends early; STORE_UNAVAILABLE when PostgreSQL goes away; what
      * was acknowledged before is written.
      */
-    async importNdjson(name: string, source: Readable, options: ImportOptions): Promise<ImportReport> {
+    async importNdjson(
+      access: Access,
+      name: string,
+      source: Readable,
+      options: ImportOptions,
+    ): Promise<ImportReport> {
+      requireScope(access.principal, 'write', name)
       const collection = await registry.get(name)
       const report: ImportReport = { received: 0, created: 0, replaced: 0, skipped: 0, failed: 0, errors: [] }
       const pending = new Set<Promise<void>>()
@@ -95,7 +107,10 @@ export function createTransferService({
         const text = batch.reduce((sum, { write }) => sum + write.text.length, 0)
         inFlight += batch.length
         textInFlight += text
-        const results = await gatherer.writeAll(batch.map(({ write }) => write))
+        const results = await writer.writeAll(
+          access,
+          batch.map(({ write }) => write),
+        )
         inFlight -= batch.length
         textInFlight -= text
         batch.forEach(({ line, write }, index) => {
@@ -145,13 +160,20 @@ export function createTransferService({
       return report
     },
 
-    /** Exports items as NDJSON, by ascending id, in chunks of whole lines; the text is passed on as it is stored. */
-    async *exportNdjson(selection: Selection): AsyncGenerator<string> {
-      for await (const page of scanDocuments(pool, selection)) {
-        yield `${page.map((document) => document.text).join('\n')}\n`
-      }
+    /**
+     * Exports the selected items as NDJSON, by ascending id, in chunks of whole lines; the text is passed on as it is
+     * stored.
+     * @throws INVALID_REQUEST, INVALID_FILTER, FORBIDDEN, COLLECTION_NOT_FOUND before anything is read
+     */
+    async exportNdjson(access: Access, name: string, query: SelectionQuery): Promise<AsyncGenerator<string>> {
+      const selection = await listing.select(access, name, query)
+      return linesOf(scanDocuments(pool, selection))
     },
   }
+}
+
+async function* linesOf(pages: AsyncIterable<StoredDocument[]>): AsyncGenerator<string> {
+  for await (const page of pages) yield `${page.map((document) => document.text).join('\n')}\n`
 }
 
 /** The write of one line, or what is wrong with it. */
@@ -198,5 +220,7 @@ function count(
   if (written.outcome === 'created') report.created++
   else if (written.outcome === 'replaced') report.replaced++
   else if (onConflict === 'skip') report.skipped++
+  // One outside of the caller's rows is not replaced.
+  else if (onConflict === 'replace') fail({ field: 'item.id', message: 'is taken' })
   else fail({ field: 'item.id', message: 'is taken; on_conflict=skip or on_conflict=replace say what to do' })
 }

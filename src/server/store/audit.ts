@@ -6,6 +6,7 @@ export type AuditAction =
   | 'key.rotate'
   | 'key.revoke'
   | 'key.prune'
+  | 'token.create'
   | 'collection.create'
   | 'collection.replace'
   | 'collection.drop'

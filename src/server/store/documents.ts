@@ -1,7 +1,8 @@
 import { type Queryable, query } from '../db/pool.js'
+import { type Origin, originOf } from './origin.js'
 
-/** How a document is written; migration 0002 says what each mode does. */
-export type WriteMode = 'create' | 'put' | 'load' | 'replace' | 'delete'
+/** How a document is written; migrations 0002 and 0006 say what each mode does. */
+export type WriteMode = 'create' | 'put' | 'load' | 'replace' | 'reload' | 'delete'
 
 /** One document to write, with its item as JSON text that carries id, created_at and updated_at. */
 export interface Write {
@@ -10,13 +11,19 @@ export interface Write {
   id: string
   /** The item; 'null' to delete. */
   text: string
-  /** replace and delete: only when the stored version is this one; null for any. */
+  /** replace, reload and delete: only when the stored version is this one; null for any. */
   ifVersion: number | null
+  /** The same for the very state that readMarked found, which a version does not tell: it begins at 1 again. */
+  ifMark?: string
   /** Epoch milliseconds, the same as in the item. */
   createdAt: number
   updatedAt: number
   /** create: the client's Idempotency-Key and a fingerprint of what it asked for. */
   idempotency: { key: string; fingerprint: string } | null
+  /** Whose write it is, for the change log: a principal's id. */
+  author?: string
+  /** Where it came from; none for the CLI. */
+  address?: string | undefined
 }
 
 /** What became of one write. `text` is the stored item where it may differ from what was sent. */
@@ -43,6 +50,11 @@ export interface StoredDocument {
   text: string
 }
 
+/** A stored document with the mark of the state it is in: no other state of it, before or after, has the same. */
+export interface MarkedDocument extends StoredDocument {
+  mark: string
+}
+
 interface WriteRow {
   collection: string | null
   id: string
@@ -61,7 +73,7 @@ const keyOf = (collection: string, id: string) => `${collection}\u0000${id}`
 export async function writeDocuments(on: Queryable, writes: readonly Write[]): Promise<WriteResult> {
   const rows = await query<WriteRow>(
     on,
-    'SELECT * FROM dualstore.write_documents($1, $2, $3, $4, $5, $6, $7, $8, $9)',
+    'SELECT * FROM dualstore.write_documents($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)',
     [
       writes.map((write) => write.mode),
       writes.map((write) => write.collection),
@@ -73,6 +85,8 @@ export async function writeDocuments(on: Queryable, writes: readonly Write[]): P
       writes.map((write) => write.updatedAt),
       writes.map((write) => write.idempotency?.key ?? null),
       writes.map((write) => write.idempotency?.fingerprint ?? null),
+      writes.some((write) => write.ifMark !== undefined) ? writes.map((write) => write.ifMark ?? null) : null,
+      originOf(writes),
     ],
     'write_documents',
   )
@@ -139,6 +153,22 @@ export async function readDocument(
   return rows[0]
 }
 
+/** Those of these documents that exist. */
+export async function readMarked(
+  on: Queryable,
+  collection: string,
+  ids: readonly string[],
+): Promise<Map<string, MarkedDocument>> {
+  const rows = await query<MarkedDocument>(
+    on,
+    `SELECT id, version, item::text AS text, xmin::text AS mark FROM dualstore.documents
+     WHERE collection = $1 AND id = ANY ($2::text[])`,
+    [collection, ids],
+    'read_marked',
+  )
+  return new Map(rows.map((row) => [row.id, row]))
+}
+
 /** Number of documents in a collection, counted. */
 export async function countDocuments(on: Queryable, collection: string): Promise<number> {
   const rows = await query<{ count: number }>(
@@ -149,17 +179,21 @@ export async function countDocuments(on: Queryable, collection: string): Promise
   return rows[0]?.count ?? 0
 }
 
-/** Deletes up to `limit` documents of a collection through the log; returns how many there were. */
-export async function deleteSome(on: Queryable, collection: string, limit: number): Promise<number> {
-  const rows = await query<{ count: number }>(
-    on,
-    `WITH gone AS (
-       DELETE FROM dualstore.documents
-       WHERE collection = $1 AND id IN (SELECT id FROM dualstore.documents WHERE collection = $1 ORDER BY id LIMIT $2)
-       RETURNING 1
-     ) SELECT count(*) AS count FROM gone`,
-    [collection, limit],
-  )
+/**
+ * Deletes up to `limit` documents of a collection through the log; returns how many there were.
+ * @param by Whose doing it is.
+ */
+export async function deleteSome(
+  on: Queryable,
+  collection: string,
+  limit: number,
+  by?: Origin,
+): Promise<number> {
+  const rows = await query<{ count: number }>(on, 'SELECT dualstore.delete_some($1, $2, $3) AS count', [
+    collection,
+    limit,
+    by === undefined ? null : originOf([{ collection, id: '', ...by }]),
+  ])
   return rows[0]?.count ?? 0
 }
 

@@ -15,6 +15,7 @@ import type {
 import { createIngester } from '../../../src/server/ingest/ingester.js'
 import { createServiceSink } from '../../../src/server/ingest/service-sink.js'
 import type { Item } from '../../../src/server/schemas/item.js'
+import { localAccess } from '../../../src/server/services/principal.js'
 import { type TestDatabase, testDatabase } from '../../support/database.js'
 import { until } from '../../support/follower.js'
 import { atEndOfFile } from '../../support/leaks.js'
@@ -114,7 +115,7 @@ async function stores(): Promise<{ database: TestDatabase; sink: Sink }> {
   const { config } = loadConfig({ given: { databaseUrl: database.url, dualWriteEnabled: false }, env: {} })
   const context = await openContext(config, quiet)
   atEndOfFile(() => context.close())
-  return { database, sink: createServiceSink(context) }
+  return { database, sink: createServiceSink(context, localAccess) }
 }
 const quiet: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 

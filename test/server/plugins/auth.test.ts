@@ -100,6 +100,18 @@ describe('a server says at its start whether anybody may call it', () => {
   })
 })
 
+test('while nobody needs a key, pages of other origins make none; its own and programs may', async () => {
+  const app = await testServer('embedded', { dualWriteEnabled: false })
+  const make = (headers: Record<string, string>) =>
+    call(app, 'POST', '/api/v1/keys', { headers, body: { name: 'first', role: 'admin' } })
+  for (const origin of ['https://evil.example', 'null']) {
+    expectError(await make({ origin, host: '127.0.0.1:3000' }), 403, 'FORBIDDEN')
+    expect((await call(app, 'GET', TASKS, { headers: { origin } })).status).toBe(200)
+  }
+  expect((await make({ origin: 'http://127.0.0.1:3000', host: '127.0.0.1:3000' })).status).toBe(201)
+  expect((await make({})).status).toBe(201)
+})
+
 test('no secret reaches the log, wherever a client or a programmer puts it', async () => {
   const lines: string[] = []
   const stream = new Writable({

@@ -42,7 +42,7 @@ export interface Hub {
   failed(client: StreamClient, error: unknown): void
 }
 
-export type CloseReason = 'shutting_down' | 'too_slow'
+export type CloseReason = 'shutting_down' | 'too_slow' | 'unauthorized'
 
 /** What a client waits before it comes back, unless it is told otherwise. */
 const RETRY_MS = 2000
@@ -64,6 +64,8 @@ export class StreamClient {
   /** Since when its socket has been full; epoch milliseconds. */
   fullSince: number | undefined
   closed = false
+  /** Called once when the client is gone, whoever ended it. */
+  onGone: () => void = () => {}
   readonly #hub: Hub
   readonly #sink: Sink
   #drained: (() => void) | undefined
@@ -151,13 +153,18 @@ export class StreamClient {
     this.#group?.members.delete(this)
     this.#drained?.()
     this.#hub.forget(this)
+    this.onGone()
   }
 
-  /** Ends the stream with a last event that says where and when to come back. */
-  close(reason: CloseReason, retry: number): void {
+  /**
+   * Ends the stream with a last event that says where and when to come back.
+   * @param retry Milliseconds; null: not at all as it is.
+   */
+  close(reason: CloseReason, retry: number | null): void {
     if (this.closed) return
     const position = this.#owed ? null : this.#format(this.position)
-    const last = retryFrame(retry) + this.#control('close', { reason, position, retry })
+    const last =
+      (retry === null ? '' : retryFrame(retry)) + this.#control('close', { reason, position, retry })
     this.#sink.end(Buffer.from(last))
     this.gone()
   }

@@ -2,6 +2,7 @@ import { formatPosition } from '../../changes/position.js'
 import { everything, type Filter } from '../../filter/ast.js'
 import { matches } from '../../filter/matches.js'
 import type { LogEntry } from '../../followers/tail.js'
+import { covers, isRestricted, type Principal } from '../principal.js'
 
 /** `named` is the documented legacy form; `message` has no event names, for clients that listen with onmessage. */
 export type StreamFormat = 'named' | 'message'
@@ -13,22 +14,42 @@ export type ChangeType = 'insert' | 'update' | 'delete'
 export interface View {
   /** The same for equal views. */
   readonly key: string
-  /** undefined: all, those made later too. */
+  /** Those asked for; undefined: all that `includes` knows, those made later too. */
   readonly collections: ReadonlySet<string> | undefined
+  /** Whether changes of a collection are for this view. */
+  includes(collection: string): boolean
+  /** What was asked for, as far as the client may see it. */
   readonly filter: Filter
+  /** There are documents that the client must not know of. */
+  readonly restricted: boolean
   readonly format: StreamFormat
 }
 
-export function createView(
-  collections: readonly string[] | undefined,
-  filter: Filter,
-  format: StreamFormat,
-): View {
+export interface ViewOptions {
+  /** undefined: all that the principal may read. It may read each that is named. */
+  collections: readonly string[] | undefined
+  /** With the principal's rows in it. */
+  filter: Filter
+  format: StreamFormat
+  principal: Principal
+}
+
+/**
+ * The key has in it everything that decides what is seen, and nothing else: principals that see the same share a view,
+ * others never do.
+ */
+export function createView({ collections, filter, format, principal }: ViewOptions): View {
   const names = collections && [...new Set(collections)].sort()
+  const set = names && new Set(names)
+  const patterns = [...new Set(principal.scopes.read)].sort()
+  const all = patterns.includes('*')
+  const restricted = isRestricted(principal)
   return {
-    key: JSON.stringify([names ?? null, filter, format]),
-    collections: names && new Set(names),
+    key: JSON.stringify([names ?? null, names || all ? null : patterns, filter, restricted, format]),
+    collections: set,
+    includes: (name) => (set === undefined ? all || covers(principal, 'read', name) : set.has(name)),
     filter,
+    restricted,
     format,
   }
 }
@@ -41,18 +62,20 @@ export interface Seen {
 }
 
 /** What a change is to a view; undefined when it is nothing. */
-export function seenBy(view: Pick<View, 'collections' | 'filter'>, entry: LogEntry): Seen | undefined {
+export function seenBy(view: Omit<View, 'key' | 'format'>, entry: LogEntry): Seen | undefined {
   const { change } = entry
   const { op, text, previousText } = change
-  if (view.collections !== undefined && !view.collections.has(change.collection)) return undefined
+  if (!view.includes(change.collection)) return undefined
   // Not looked into, passed on as it is (I13).
   if (view.filter === everything) return { type: op, text }
   const matched = matches(view.filter, entry.item)
   if (op !== 'update') return matched ? { type: op, text } : undefined
   const { previous } = entry
   if (previous === null) {
-    // Written before the log kept what was before: the client may hold the document or not, and is told to drop it.
-    return matched ? { type: 'update', text } : { type: 'delete', text: JSON.stringify({ id: change.id }) }
+    if (matched) return { type: 'update', text }
+    // Written before the log kept what was before: the client may hold the document or not, and is told to drop it;
+    // unless it would learn of documents that it must not know.
+    return view.restricted ? undefined : { type: 'delete', text: JSON.stringify({ id: change.id }) }
   }
   const matchedBefore = matches(view.filter, previous)
   if (matched) return { type: matchedBefore ? 'update' : 'insert', text }

@@ -14,7 +14,8 @@ export interface ChangesPage {
 export interface PollOptions {
   limit: number
   waitMs: number
-  signal?: AbortSignal | undefined
+  /** Any of them ends the waiting. */
+  signals: readonly (AbortSignal | undefined)[]
 }
 
 /** Changes looked at for one answer: a filter that nothing passes must not read the whole log in one request. */
@@ -30,7 +31,8 @@ export function createPolling(tail: Tail) {
     /** The changes behind `from`, when the log ended at `end`. @throws POSITION_GONE, STORE_UNAVAILABLE */
     async changes(view: View, from: number, end: number, options: PollOptions): Promise<ChangesPage> {
       const { limit, waitMs } = options
-      const waiting = waitMs > 0 ? createWaiting(tail, waitMs, [closing.signal, options.signal]) : undefined
+      const waiting =
+        waitMs > 0 ? createWaiting(tail, waitMs, [closing.signal, ...options.signals]) : undefined
       const texts: string[] = []
       let at = from
       let head = end

@@ -1,6 +1,7 @@
 import type { Pool } from '../../db/pool.js'
 import { compareCodePoints } from '../../filter/compare.js'
 import { entriesBehind, type LogEntry, type Tail } from '../../followers/tail.js'
+import type { CollectionDefinition } from '../../schemas/collection.js'
 import { nextCollection } from '../../store/collections.js'
 import { scanPage } from '../../store/scan.js'
 import { changeJson, frame, seenBy, snapshotFrame, type View } from './events.js'
@@ -33,7 +34,7 @@ export function createSnapshot({ pool, tail, view, now }: SnapshotOptions): Snap
 
   async function* frames(): AsyncGenerator<string> {
     let first = true
-    let definition = await nextCollection(pool, '', view.collections)
+    let definition = await nextOf('')
     while (definition !== undefined) {
       const { name: collection, schema } = definition
       const selection = { collection, schema, filter: view.filter, text: undefined }
@@ -49,10 +50,18 @@ export function createSnapshot({ pool, tail, view, now }: SnapshotOptions): Snap
         yield texts.join('')
         last = page.documents.at(-1)?.id ?? last
       }
-      definition = await nextCollection(pool, collection, view.collections)
+      definition = await nextOf(collection)
     }
     // Of nothing there is nothing to send: what is written from now on comes as changes.
     if (first) position = (await tail.head()).position
+  }
+
+  async function nextOf(after: string): Promise<CollectionDefinition | undefined> {
+    for (let last = after; ; ) {
+      const next = await nextCollection(pool, last, view.collections)
+      if (next === undefined || view.includes(next.name)) return next
+      last = next.name
+    }
   }
 
   /** Changes in (after, upTo] of documents up to a place in the order in which they are sent. */
