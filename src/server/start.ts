@@ -26,7 +26,7 @@ export function createLogger(config: Config, destination?: DestinationStream): L
   const options: LoggerOptions = {
     level: config.logLevel,
     redact: ['req.headers.authorization', 'req.headers["x-api-key"]', 'req.headers.cookie'],
-    serializers: { req: loggedRequest, err: errorForLog },
+    serializers: { err: errorForLog, req: loggedRequest },
     // A key in a place where nobody expects one, such as a path.
     hooks: { streamWrite: withoutSecrets },
   }

@@ -106,16 +106,19 @@ test('a key in a path or a query is masked', async () => {
 })
 
 test('an error of the store is logged without the row it is about', async () => {
-  await pool.query(
-    `ALTER TABLE dualstore.documents ADD CONSTRAINT refusing CHECK (item->>'task_type' <> 'refused')`,
-  )
-  const answer = await call(app, 'POST', TASKS, { headers, body: { ...task, task_type: 'refused' } })
+  await pool.query(`
+    CREATE FUNCTION refuse_row() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN RAISE 'refused' USING DETAIL = NEW.item::text, ERRCODE = 'XX001', CONSTRAINT = 'refusing'; END $$;
+    CREATE TRIGGER refuse_row BEFORE INSERT ON dualstore.documents FOR EACH ROW EXECUTE FUNCTION refuse_row()`)
+  const answer = await call(app, 'POST', TASKS, { headers, body: task })
   expect(answer.status).toBe(500)
-  await pool.query('ALTER TABLE dualstore.documents DROP CONSTRAINT refusing')
+  await pool.query('DROP TRIGGER refuse_row ON dualstore.documents; DROP FUNCTION refuse_row')
   const [logged] = lines().filter((line) => Number(line.level) >= 50)
   // Enough to find out what went wrong.
   expect(logged?.err).toMatchObject({
-    message: expect.stringMatching(/constraint/),
+    message: 'refused',
+    code: 'XX001',
+    constraint: 'refusing',
     stack: expect.any(String),
   })
   expect(answer.text).not.toContain(BODY)

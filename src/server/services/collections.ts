@@ -59,6 +59,7 @@ export type CollectionService = ReturnType<typeof createCollectionService>
 
 // PostgreSQL, appendix A.
 const PROGRAM_LIMIT_EXCEEDED = '54000'
+const DEADLOCK_DETECTED = '40P01'
 const RESTRICT_VIOLATION = '23001'
 /** Documents deleted in one transaction while a collection is dropped: short enough not to hold up other writers. */
 const DROP_BATCH = 1000
@@ -87,6 +88,14 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
     return toAnswer(stored, await countFor(principal, stored))
   }
 
+  /** Two that build indexes of one collection would wait for each other. */
+  const changing = new Set<string>()
+  const alone = async (name: string, work: () => Promise<void>): Promise<void> => {
+    if (changing.has(name)) throw changedMeanwhile()
+    changing.add(name)
+    await work().finally(() => changing.delete(name))
+  }
+
   const update = async (
     access: Access,
     stored: StoredCollection,
@@ -107,14 +116,17 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
       )
     }
     if (!given.dryRun) {
-      await buildIndexes(pool, before, definition)
-      await transaction(pool, async (tx) => {
-        await requireUnchanged(tx, stored)
-        if (!isDeepStrictEqual(before.mirror, definition.mirror)) await requireUnmirrored(tx, definition.name)
-        await requireOwnMirror(tx, definition)
-        await updateDefinition(tx, definition)
-        const details = { changed: changedMembers(before, definition), misfits: misfits.count }
-        await recordAudit(tx, access, { action: 'collection.replace', target: definition.name, details })
+      await alone(definition.name, async () => {
+        await buildIndexes(pool, before, definition)
+        await transaction(pool, async (tx) => {
+          await requireUnchanged(tx, stored)
+          if (!isDeepStrictEqual(before.mirror, definition.mirror))
+            await requireUnmirrored(tx, definition.name)
+          await requireOwnMirror(tx, definition)
+          await updateDefinition(tx, definition)
+          const details = { changed: changedMembers(before, definition), misfits: misfits.count }
+          await recordAudit(tx, access, { action: 'collection.replace', target: definition.name, details })
+        })
       })
       await changed()
     }
@@ -312,10 +324,7 @@ async function requireUnchanged(tx: Queryable, before: StoredCollection): Promis
   const now = await lockCollection(tx, name)
   if (now?.state !== 'active') throw noCollection(name)
   if (now.version !== before.version) {
-    throw new DualstoreError(
-      'CONFLICT',
-      'somebody else changed the definition meanwhile; look at it and try again',
-    )
+    throw changedMeanwhile()
   }
 }
 
@@ -336,6 +345,8 @@ async function buildIndexes(
   try {
     await runUnlimited(pool, await indexStatements(pool, after, true))
   } catch (error) {
+    // Another instance is at the same collection: its indexes are for it to finish.
+    if (codeOf(error) === DEADLOCK_DETECTED) throw changedMeanwhile(error)
     await runUnlimited(pool, await indexStatements(pool, before, true))
     if (codeOf(error) !== PROGRAM_LIMIT_EXCEEDED) throw error
     throw new DualstoreError(
@@ -344,6 +355,11 @@ async function buildIndexes(
       { cause: error },
     )
   }
+}
+
+function changedMeanwhile(cause?: unknown): DualstoreError {
+  const message = 'somebody else changed the definition meanwhile; look at it and try again'
+  return new DualstoreError('CONFLICT', message, { cause })
 }
 
 function toAnswer(stored: StoredCollection, documents: number): CollectionAnswer {

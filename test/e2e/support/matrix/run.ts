@@ -1,5 +1,7 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Pool } from '../../../../src/server/db/pool.js'
 import { openMongoMirror } from '../../../../src/server/mirror/mongo.js'
-import { caughtUp } from '../../../support/follower.js'
+import { readStandings } from '../../../../src/server/store/standings.js'
 import { atEndOfFile } from '../../../support/leaks.js'
 import { startMongo } from '../../../support/mongo.js'
 import { compareStores, comparisonPool } from '../comparison.js'
@@ -37,7 +39,8 @@ export interface MatrixReport {
 }
 
 const CLIENTS = 16
-const DRAIN_MS = 120_000
+/** How long the mirror may stand still while it catches up. */
+const STANDSTILL_MS = 60_000
 
 /**
  * Mixed writes of 16 clients to two instances, while servers, the leader of the mirror, MongoDB and PostgreSQL are
@@ -79,7 +82,9 @@ export async function matrixRun({ seed, writes, disturbances }: MatrixOptions): 
     await writers.done
     await disturbing
     const written = performance.now()
-    await caughtUp(pool, DRAIN_MS)
+    await drained(pool).catch(async (cause: unknown) => {
+      throw new Error(`${(cause as Error).message}\n${await stage.describe()}`, { cause })
+    })
     const drainMs = Math.round(performance.now() - written)
     const violations = await stage.endInstances()
     const skipped = await observer.skipped()
@@ -105,6 +110,19 @@ export async function matrixRun({ seed, writes, disturbances }: MatrixOptions): 
     await observer.skipped().catch(() => {})
     await pool.end()
     await stage.close()
+  }
+}
+
+/** Waits until the mirror has caught up with the log, as long as it gets on. */
+async function drained(pool: Pool): Promise<void> {
+  let deadline = Date.now() + STANDSTILL_MS
+  for (let lowest = Number.POSITIVE_INFINITY; ; await delay(200)) {
+    const [mirror] = await readStandings(pool).catch(() => [])
+    const lag = mirror === undefined ? Number.POSITIVE_INFINITY : mirror.head - mirror.position
+    if (lag === 0) return
+    if (lag < lowest) deadline = Date.now() + STANDSTILL_MS
+    lowest = Math.min(lowest, lag)
+    if (Date.now() > deadline) throw new Error(`the mirror stands still: ${JSON.stringify(mirror)}`)
   }
 }
 

@@ -23,6 +23,8 @@ export interface Stage {
   databaseUrl: string
   /** Does it, and resolves when what was killed runs again or what was stopped goes on. */
   disturb(victim: Victim, deed: Deed, draw: Draw): Promise<void>
+  /** What the instances and PostgreSQL are at, for whoever has to find out why something stands still. */
+  describe(): Promise<string>
   /** Ends the instances in an orderly way; resolves to what is wrong about how they ended or what they logged. */
   endInstances(): Promise<string[]>
   close(): Promise<void>
@@ -97,6 +99,22 @@ export async function startStage(mongo: MongoServer): Promise<Stage> {
       // Longer than a lease at times, so that a leader comes back to find another in its place.
       await delay(200 + draw.below(victim === 'postgres' ? 2000 : 9000))
       await signal('SIGCONT')
+    },
+    async describe() {
+      const sessions = await postgres.run(
+        `SELECT pid, application_name, state, wait_event_type, wait_event, now() - query_start AS since, query
+         FROM pg_stat_activity WHERE datname = 'dualstore'`,
+      )
+      const told = instances.map(async ({ program }) => {
+        const metrics = await fetch(`${program.url}/metrics`, { signal: AbortSignal.timeout(5000) })
+          .then((answer) => answer.text())
+          .catch(String)
+        const lines = metrics
+          .split('\n')
+          .filter((line) => /^dualstore_(mirror|breaker|pool|follower)/.test(line))
+        return [`pid ${program.pid}`, ...lines, ...program.stdout().split('\n').slice(-15)].join('\n')
+      })
+      return [...(await Promise.all(told)), JSON.stringify(sessions, null, 1)].join('\n\n')
     },
     async endInstances() {
       const wrong: string[] = []
