@@ -1,9 +1,8 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: placeholders of other languages are what is tried
 import { createRequire } from 'node:module'
 
 // A marker that no answer and no stored row may have as a part of its own.
 export const INJECTED = 'x-injected'
-
-// biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are meant as text
 
 /** Breaks out of a text where it is put into a statement or an expression. */
 const quotes = ["'", '"', '`', "')", "'))", '")', '$$', "\\'", "'||'", ';', "';", '--', '/*', "'/*"]
