@@ -37,7 +37,7 @@ export function registerConnections(app: FastifyInstance, config: Config): void 
   // Node ends a socket on which nothing moves for so long, and sets its own time again when the answer is done.
   // Streams of events are not answered through here and look after themselves.
   app.addHook('onSend', (request, _reply, payload, done) => {
-    request.raw.socket.setTimeout?.(config.answerIdleTimeoutMs)
+    request.raw.socket?.setTimeout?.(config.answerIdleTimeoutMs)
     done(null, payload)
   })
 }
