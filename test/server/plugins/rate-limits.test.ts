@@ -106,6 +106,20 @@ test('who is refused for lack of rights is counted', async () => {
   expect(await statuses(3, () => write(app, headers))).toEqual([403, 403, 429])
 })
 
+test('requests for tokens have a budget of their own, by address and not by key', async () => {
+  const app = await testServer('embedded', { authBearerToken: 'legacy-admin', authAttemptsPerMinute: 3 })
+  const keys = [await key(app, 'legacy-admin'), await key(app, 'legacy-admin')]
+  let turn = 0
+  const ask = () => {
+    const headers = { authorization: `Bearer ${keys[turn++ % keys.length]}` }
+    return call(app, 'POST', '/api/v1/auth/token', { headers, body: {} })
+  }
+  const found = await statuses(4, ask)
+  expect(found.slice(0, 3).every((status) => status < 300), String(found)).toBe(true)
+  expect(found[3]).toBe(429)
+  expect((await read(app, { authorization: `Bearer ${keys[0]}` })).status).toBe(200)
+})
+
 describe('an address', () => {
   const limited = (trustProxy: ServerOptions['trustProxy']) =>
     testServer('embedded', { rateLimitReadMaxRequests: 1, ...(trustProxy !== undefined && { trustProxy }) })
