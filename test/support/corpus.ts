@@ -3,8 +3,6 @@ import { createRequire } from 'node:module'
 // A marker that no answer and no stored row may have as a part of its own.
 export const INJECTED = 'x-injected'
 
-// biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are meant as text
-
 /** Breaks out of a text where it is put into a statement or an expression. */
 const quotes = ["'", '"', '`', "')", "'))", '")', '$$', "\\'", "'||'", ';', "';", '--', '/*', "'/*"]
 const statements = [
@@ -163,10 +161,10 @@ const own: Record<string, string[]> = {
     '"><img src=x onerror=alert(1)>',
     'javascript:alert(1)',
     '{{7*7}}',
-    '${7*7}',
+    '$' + '{7*7}',
     '#{7*7}',
     '<%= 7*7 %>',
-    '${jndi:ldap://127.0.0.1/a}',
+    '$' + '{jndi:ldap://127.0.0.1/a}',
     '; touch /tmp/injected',
     '| touch /tmp/injected',
     '$(touch /tmp/injected)',
