@@ -96,7 +96,10 @@ function replaceItems(responses: Json, name: string): void {
       const data = properties?.data
       if (properties === undefined || data === undefined) continue
       if (isGenericItem(data)) properties.data = reference
-      else if (isGenericItem(data.items as Json | undefined)) data.items = reference
+      const kinds = (data.items as Json | undefined)?.anyOf as Json[] | undefined
+      // A list: whole items, or what `fields` leaves of them.
+      if (kinds !== undefined)
+        data.items = { anyOf: kinds.map((kind) => (isGenericItem(kind) ? reference : kind)) }
     }
   }
 }

@@ -9,6 +9,7 @@ import {
   ItemSchema,
   ListQuery,
   Pagination,
+  ProjectedItemSchema,
   ReadHeaders,
   success,
   WriteHeaders,
@@ -44,7 +45,7 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
         response: answers({
           200: Type.Object({
             success: Type.Literal(true),
-            data: Type.Array(ItemSchema),
+            data: Type.Array(Type.Union([ItemSchema, ProjectedItemSchema])),
             pagination: Pagination,
           }),
         }),
@@ -72,7 +73,7 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
         summary: 'Read a document',
         params: DocumentParams,
         headers: ReadHeaders,
-        response: answers({ 200: Written, 304: Type.Unknown({ description: 'Not modified' }) }),
+        response: answers({ 200: Written, 304: Type.Null({ description: 'Not modified' }) }),
       },
     },
     async (request, reply) => {

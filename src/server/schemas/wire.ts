@@ -11,6 +11,12 @@ export const ItemSchema = Type.Object(
   { additionalProperties: true },
 )
 
+/** An item of a list that was asked for with `fields`. */
+export const ProjectedItemSchema = Type.Object(
+  { id: Type.String() },
+  { additionalProperties: true, description: 'With `fields`: those of them that the document has' },
+)
+
 export const ErrorAnswer = Type.Object(
   {
     success: Type.Literal(false),

@@ -115,7 +115,10 @@ test('requests for tokens have a budget of their own, by address and not by key'
     return call(app, 'POST', '/api/v1/auth/token', { headers, body: {} })
   }
   const found = await statuses(4, ask)
-  expect(found.slice(0, 3).every((status) => status < 300)).toBe(true)
+  expect(
+    found.slice(0, 3).every((status) => status < 300),
+    String(found),
+  ).toBe(true)
   expect(found[3]).toBe(429)
   expect((await read(app, { authorization: `Bearer ${keys[0]}` })).status).toBe(200)
 })
