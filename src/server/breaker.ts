@@ -12,6 +12,8 @@ export interface Breaker {
   check(): void
   /** Something failed that may mean an outage: looks, and opens when the look fails. */
   doubt(error: unknown): void
+  /** Something succeeded that may mean the end of one: looks, and closes when the look succeeds. */
+  look(): void
   /** Opens: the store is known to be away. */
   open(error: unknown): void
   /** Ends the looking; the state stays as it is. */
@@ -91,6 +93,7 @@ export function createBreaker(options: BreakerOptions): Breaker {
       if (isOpen) throw options.refuse(reason)
     },
     doubt: look,
+    look,
     open(error) {
       if (stopped) return
       trip(error)

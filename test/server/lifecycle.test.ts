@@ -201,10 +201,10 @@ describe('start', () => {
         const { mirror } = (await ready(server.url)).checks
         return mirror.ok && mirror.lag === 0
       }, 40_000)
-      const read = await call(server.url, '/api/v1/session_messages/early', {
-        headers: { 'x-dualstore-read-from': 'mirror' },
-      })
-      expect(read.status).toBe(200)
+      const headers = { 'x-dualstore-read-from': 'mirror' }
+      await until(
+        async () => (await call(server.url, '/api/v1/session_messages/early', { headers })).status === 200,
+      )
       expect((await server.stop()).code).toBe(0)
     },
   )

@@ -38,7 +38,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const given = process.env.TEST_DATABASE_URL
   // The directory is made by startEmbedded: as root, PostgreSQL's own user must be able to enter it.
   const directory = join(tmpdir(), `${DIRECTORY_PREFIX}${process.pid}-${Date.now().toString(36)}`)
-  const embedded = given === undefined ? await startEmbedded(directory) : undefined
+  const embedded = given === undefined ? await startEmbedded(directory, { maxConnections: 400 }) : undefined
   try {
     const adminUrl = given ?? (embedded as EmbeddedServer).url
     // On a server that others may use too, two runs must not take each other's template.

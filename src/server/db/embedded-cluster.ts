@@ -23,17 +23,18 @@ export interface Cluster {
   postgres: string
   identity: Identity
   password: string
+  maxConnections: number
 }
 
 /** Finds the binaries and the user to run them as, and creates the cluster and its password on first use. */
-export async function openCluster(home: string): Promise<Cluster> {
+export async function openCluster(home: string, maxConnections: number): Promise<Cluster> {
   await mkdir(home, { recursive: true, mode: 0o755 })
   const binaries = await findBinaries()
   const identity = await serverIdentity(binaries.postgres, home)
   const password = await ensurePassword(home)
   const directory = join(home, 'postgres')
   if (!isInitialised(directory)) await initialise(binaries.initdb, directory, password, identity)
-  return { home, directory, postgres: binaries.postgres, identity, password }
+  return { home, directory, postgres: binaries.postgres, identity, password, maxConnections }
 }
 
 interface Binaries {
@@ -174,12 +175,18 @@ function isAlive(pid: number): boolean {
  * Starts PostgreSQL on a free port and resolves when it has written its pid file, which is before it accepts
  * connections. Resolves too when another process was first and ours has given way: PostgreSQL sees to that itself.
  */
-export async function launch({ postgres, directory, home, identity }: Cluster): Promise<void> {
+export async function launch({
+  postgres,
+  directory,
+  home,
+  identity,
+  maxConnections,
+}: Cluster): Promise<void> {
   const port = await freePort()
   const flags = [
     ['listen_addresses', '127.0.0.1'],
     ['unix_socket_directories', ''],
-    ['max_connections', '100'],
+    ['max_connections', String(maxConnections)],
     ['shared_buffers', '128MB'],
     ['log_line_prefix', '%m [%p] '],
   ].flatMap(([name, value]) => ['-c', `${name}=${value}`])

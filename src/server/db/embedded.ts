@@ -39,8 +39,8 @@ export interface EmbeddedServer {
  * that is killed does not count. So nobody loses the server while using it, and it does not outlive its users.
  * @throws EMBEDDED_STORE with what to do, when binaries, permissions or the cluster do not allow a start.
  */
-export async function startEmbedded(dataDir: string): Promise<EmbeddedServer> {
-  const cluster = await openCluster(resolve(dataDir))
+export async function startEmbedded(dataDir: string, { maxConnections = 100 } = {}): Promise<EmbeddedServer> {
+  const cluster = await openCluster(resolve(dataDir), maxConnections)
   const { claim, port, owner } = await join(cluster)
   await ensureDatabase(claim)
   let closing: Promise<void> | undefined

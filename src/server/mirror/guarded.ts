@@ -65,6 +65,8 @@ export function guardMirror(mirror: Mirror, { pingMs, log, onApplied }: GuardOpt
     try {
       const result = await work()
       trouble = undefined
+      // Whoever reads need not wait for the next look.
+      if (breaker.state === 'open') breaker.look()
       return result
     } catch (error) {
       if (isUnavailable(error)) trouble = { kind: troubleOf(error), message: (error as Error).message }
