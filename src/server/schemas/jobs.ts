@@ -50,7 +50,10 @@ export const JobsQuery = Type.Object({
   limit: Type.Integer({ minimum: 1, maximum: 100, default: 20 }),
 })
 
-export const JobParams = Type.Object({ id: Type.String({ minLength: 1, maxLength: 100 }) })
+export const JobParams = Type.Object({ id: Type.String({ pattern: '^[\\w-]{1,100}$' }) })
+
+/** Text that PostgreSQL can be asked for. */
+const Storable = Type.String({ pattern: '^[^\\u0000]+$' })
 
 const Counts = {
   documents: Type.Integer({ description: 'Documents in PostgreSQL that were compared' }),
@@ -112,13 +115,17 @@ export const ParkedQuery = Type.Object({
   collection: Type.Optional(CollectionName),
   limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
   after: Type.Optional(
-    Type.String({ maxLength: 1024, description: 'Behind this one: `<collection>/<id>` of the last one' }),
+    Type.String({
+      maxLength: 1024,
+      pattern: '^[^\\u0000]*$',
+      description: 'Behind this one: `<collection>/<id>` of the last one',
+    }),
   ),
 })
 
 export const ParkedParams = Type.Object({
-  collection: Type.String({ minLength: 1 }),
-  id: Type.String({ minLength: 1 }),
+  collection: Storable,
+  id: Storable,
 })
 
 export const ParkedAnswer = Type.Object({

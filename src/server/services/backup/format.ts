@@ -45,14 +45,18 @@ const DOCUMENT =
 
 /** Reads what documentLine wrote; undefined for anything else. */
 export function parseDocumentLine(line: string): WholeDocument | undefined {
-  const [, id, version, createdAt, updatedAt, text] = DOCUMENT.exec(line) ?? []
+  const [, quoted, version, createdAt, updatedAt, text] = DOCUMENT.exec(line) ?? []
+  const id = quoted === undefined ? undefined : parsedText(quoted)
   if (id === undefined || text === undefined) return undefined
-  return {
-    id: JSON.parse(id) as string,
-    version: Number(version),
-    created_at: Number(createdAt),
-    updated_at: Number(updatedAt),
-    text,
+  return { id, version: Number(version), created_at: Number(createdAt), updated_at: Number(updatedAt), text }
+}
+
+/** undefined for what only looks like a text of JSON, because of a control character or an escape in it. */
+function parsedText(quoted: string): string | undefined {
+  try {
+    return JSON.parse(quoted) as string
+  } catch {
+    return undefined
   }
 }
 
