@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { MirrorStatus, Moved, Overview } from '../schemas/mirrors.js'
-import { success } from '../schemas/wire.js'
+import { storableText, success } from '../schemas/wire.js'
 import type { MirrorControl } from '../services/mirror-control.js'
 import type { OverviewService } from '../services/overview.js'
 import { answers } from './answers.js'
@@ -44,7 +44,7 @@ export const dualstoreRoutes: FastifyPluginAsyncTypebox<DualstoreRoutesOptions> 
         operationId: 'pauseMirror',
         summary: 'Let changes wait in the log',
         params: MirrorParams,
-        body: optional({ reason: Type.Optional(Type.String({ minLength: 1, maxLength: 1000 })) }),
+        body: optional({ reason: Type.Optional(storableText({ maxLength: 1000 })) }),
         response: mirrorAnswer,
       },
     },

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox'
 import { CollectionName } from './collection.js'
+import { storableText } from './wire.js'
 
 const Time = Type.String({ format: 'date-time' })
 const orNull = <T extends Parameters<typeof Type.Union>[0][number]>(type: T) =>
@@ -51,9 +52,6 @@ export const JobsQuery = Type.Object({
 })
 
 export const JobParams = Type.Object({ id: Type.String({ pattern: '^[\\w-]{1,100}$' }) })
-
-/** Text that PostgreSQL can be asked for. */
-const Storable = Type.String({ pattern: '^[^\\u0000]+$' })
 
 const Counts = {
   documents: Type.Integer({ description: 'Documents in PostgreSQL that were compared' }),
@@ -115,17 +113,13 @@ export const ParkedQuery = Type.Object({
   collection: Type.Optional(CollectionName),
   limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
   after: Type.Optional(
-    Type.String({
-      maxLength: 1024,
-      pattern: '^[^\\u0000]*$',
-      description: 'Behind this one: `<collection>/<id>` of the last one',
-    }),
+    storableText({ maxLength: 1024, description: 'Behind this one: `<collection>/<id>` of the last one' }),
   ),
 })
 
 export const ParkedParams = Type.Object({
-  collection: Storable,
-  id: Storable,
+  collection: storableText(),
+  id: storableText(),
 })
 
 export const ParkedAnswer = Type.Object({

@@ -1,6 +1,11 @@
 import { type Static, type TSchema, Type } from 'typebox'
 import { CollectionDefinition, CollectionName } from './collection.js'
 
+/** Text that PostgreSQL can be given: it refuses U+0000. */
+export const storableText = (
+  options: { minLength?: number; maxLength?: number; description?: string } = {},
+) => Type.String({ minLength: 1, pattern: '^[^\\u0000]*$', ...options })
+
 /** An item as it is answered; a collection's own schema says more about it in the OpenAPI document. */
 export const ItemSchema = Type.Object(
   {

@@ -139,6 +139,7 @@ describe.each(kinds)('%s mirror', async (kind) => {
     expectError(await order('position', { position: 'x' }, 'other'), 404, 'NOT_FOUND')
     const wrong = await order('pause', { raison: 'x' })
     expectError(wrong, 400, 'INVALID_REQUEST')
+    expectError(await order('pause', { reason: 'a\u0000b' }), 400, 'INVALID_REQUEST')
     expectError(await order('position', {}), 400, 'INVALID_REQUEST')
   })
 })
