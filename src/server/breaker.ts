@@ -10,9 +10,7 @@ export interface Breaker {
   readonly opened: number
   /** @throws what `refuse` makes of the reason, while it is not closed. */
   check(): void
-  /** Something failed that may mean an outage: looks, and opens when the look fails. */
-  doubt(error: unknown): void
-  /** Something succeeded that may mean the end of one: looks, and closes when the look succeeds. */
+  /** Something may mean an outage, or the end of one: looks, and opens or closes by what it finds. */
   look(): void
   /** Opens: the store is known to be away. */
   open(error: unknown): void
@@ -92,7 +90,6 @@ export function createBreaker(options: BreakerOptions): Breaker {
     check() {
       if (isOpen) throw options.refuse(reason)
     },
-    doubt: look,
     look,
     open(error) {
       if (stopped) return

@@ -276,7 +276,7 @@ export async function openContext(
           },
           onError: (err, first) => {
             if (first) log.warn({ err }, 'cannot listen for notifications; polling instead')
-            availabilityOf(pool).reach.doubt(err)
+            availabilityOf(pool).reach.look()
           },
           onSilence: () => availabilityOf(pool).reach.open(new Error('PostgreSQL does not answer')),
           silenceMs: config.databaseSilenceMs,

@@ -31,21 +31,21 @@ afterEach(() => {
 const settle = () => vi.advanceTimersByTimeAsync(0)
 
 test('a failure alone opens nothing: the look decides', async () => {
-  breaker.doubt(new Error('x'))
+  breaker.look()
   await settle()
   expect([breaker.state, looks, told]).toEqual(['closed', 1, []])
   expect(() => breaker.check()).not.toThrow()
 })
 
 test('doubts that come while it looks share the look', async () => {
-  for (let count = 0; count < 10; count++) breaker.doubt(new Error('x'))
+  for (let count = 0; count < 10; count++) breaker.look()
   await settle()
   expect(looks).toBe(1)
 })
 
 test('a look that fails opens it, and it closes by itself when the store is back', async () => {
   away = true
-  breaker.doubt(new Error('x'))
+  breaker.look()
   await settle()
   expect([breaker.state, breaker.reason, breaker.opened]).toEqual(['open', 'no answer', 1])
   expect(() => breaker.check()).toThrow('refused')

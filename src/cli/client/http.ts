@@ -17,6 +17,11 @@ export interface HttpRequest {
   signal?: AbortSignal
 }
 
+/** What a route answers as `data`. @throws as `request` */
+export async function requestData<T>(server: ServerAddress, path: string, options?: HttpRequest): Promise<T> {
+  return ((await (await request(server, path, options)).json()) as { data: T }).data
+}
+
 /**
  * One request to the server; resolves to any answer below 400.
  * @throws DualstoreError as the server gave it, or STORE_UNAVAILABLE when it cannot be reached.

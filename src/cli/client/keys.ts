@@ -9,7 +9,7 @@ import type {
 import type { AuditPage } from '../../server/services/audit.js'
 import type { DocumentAuditPage } from '../../server/services/document-audit.js'
 import { loadSettings } from '../settings-options.js'
-import { request, type ServerAddress } from './http.js'
+import { request, requestData, type ServerAddress } from './http.js'
 import { type ConnectionFlags, serverOf } from './open.js'
 import { apiPrefix } from './remote.js'
 
@@ -62,10 +62,8 @@ async function openLocal(flags: ConnectionFlags): Promise<KeysClient> {
 
 async function openRemote(server: ServerAddress): Promise<KeysClient> {
   const prefix = await apiPrefix(server)
-  const call = async <T>(method: string, path: string, body?: object): Promise<T> => {
-    const response = await request(server, `${prefix}/keys${path}`, { method, ...(body && { body }) })
-    return ((await response.json()) as { data: T }).data
-  }
+  const call = <T>(method: string, path: string, body?: object) =>
+    requestData<T>(server, `${prefix}/keys${path}`, { method, ...(body && { body }) })
   const page = async <T>(
     path: string,
     query: object,

@@ -1,9 +1,8 @@
 import type { MirrorStatus, Moved, Overview } from '../../server/schemas/mirrors.js'
 import type { MoveRequest } from '../../server/services/mirror-control.js'
-import { interruptible, unlessAborted } from '../interrupt.js'
 import { loadSettings } from '../settings-options.js'
 import type { HttpRequest, ServerAddress } from './http.js'
-import { type ConnectionFlags, serverOf } from './open.js'
+import { type ConnectionFlags, serverOf, withOpened } from './open.js'
 
 /** Mirrors as the commands use them: through the services in this process, or a running server over HTTP. */
 export interface MirrorsClient {
@@ -22,15 +21,10 @@ export async function withMirrors<T>(
   flags: ConnectionFlags,
   work: (client: MirrorsClient, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  return interruptible(async (signal) => {
+  return withOpened(async () => {
     const server = await serverOf(flags)
-    const client = server === undefined ? await openLocal(flags) : await openRemote(server)
-    try {
-      return await unlessAborted(signal, work(client, signal))
-    } finally {
-      await client.close()
-    }
-  })
+    return server === undefined ? openLocal(flags) : openRemote(server)
+  }, work)
 }
 
 /** Orders stand in PostgreSQL, so they need no server: whoever leads the mirror finds them there. */
@@ -56,12 +50,10 @@ async function openLocal(flags: ConnectionFlags): Promise<MirrorsClient> {
 }
 
 async function openRemote(server: ServerAddress): Promise<MirrorsClient> {
-  const [{ request }, { apiPrefix }] = await Promise.all([import('./http.js'), import('./remote.js')])
+  const [{ requestData }, { apiPrefix }] = await Promise.all([import('./http.js'), import('./remote.js')])
   const prefix = await apiPrefix(server)
-  const call = async <T>(path: string, options?: HttpRequest): Promise<T> => {
-    const response = await request(server, `${prefix}/dualstore${path}`, options)
-    return ((await response.json()) as { data: T }).data
-  }
+  const call = <T>(path: string, options?: HttpRequest) =>
+    requestData<T>(server, `${prefix}/dualstore${path}`, options)
   const order = <T>(name: string, what: string, body: unknown) =>
     call<T>(`/mirrors/${encodeURIComponent(name)}/${what}`, { method: 'POST', body })
   return {

@@ -1,5 +1,5 @@
 import type { JobAnswer, ParkedAnswer, ParkedDetailAnswer } from '../../server/schemas/jobs.js'
-import { type HttpRequest, request, type ServerAddress } from './http.js'
+import { type HttpRequest, request, requestData, type ServerAddress } from './http.js'
 import type { OperationsClient, ParkedKey } from './operations.js'
 import { apiPrefix, bodyOf } from './remote.js'
 
@@ -7,9 +7,7 @@ import { apiPrefix, bodyOf } from './remote.js'
 export async function openRemoteOperations(server: ServerAddress): Promise<OperationsClient> {
   const prefix = await apiPrefix(server)
   const send = (path: string, options?: HttpRequest) => request(server, `${prefix}${path}`, options)
-  const call = async <T>(path: string, options?: HttpRequest): Promise<T> => {
-    return ((await (await send(path, options)).json()) as { data: T }).data
-  }
+  const call = <T>(path: string, options?: HttpRequest) => requestData<T>(server, `${prefix}${path}`, options)
   const jobPath = (id: string) => `/dualstore/jobs/${encodeURIComponent(id)}`
   const parkedPath = ({ collection, id }: ParkedKey) =>
     `/dualstore/parked/${encodeURIComponent(collection)}/${encodeURIComponent(id)}`

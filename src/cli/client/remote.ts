@@ -4,17 +4,14 @@ import type { CollectionAnswer } from '../../server/services/collections.js'
 import type { ImportReport } from '../../server/services/transfer.js'
 import type { Changed, CollectionsClient } from './contract.js'
 import { followRemote } from './follow-remote.js'
-import { type HttpRequest, request, type ServerAddress, unreachable } from './http.js'
+import { type HttpRequest, request, requestData, type ServerAddress, unreachable } from './http.js'
 
 const DEFAULT_PREFIX = '/api/v1'
 
 /** Works through the HTTP API of a running server. */
 export async function openRemoteClient(server: ServerAddress): Promise<CollectionsClient> {
   const prefix = await apiPrefix(server)
-  const call = async <T>(path: string, options?: HttpRequest): Promise<T> => {
-    const response = await request(server, `${prefix}${path}`, options)
-    return ((await response.json()) as { data: T }).data
-  }
+  const call = <T>(path: string, options?: HttpRequest) => requestData<T>(server, `${prefix}${path}`, options)
   const definitionPath = (name: string) => `/collections/${encodeURIComponent(name)}`
   const documentsPath = (name: string) => `/${encodeURIComponent(name)}`
   const show = (name: string) => call<CollectionAnswer>(definitionPath(name))

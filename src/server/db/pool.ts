@@ -113,7 +113,7 @@ export function openPool(options: PoolOptions): Pool {
     }),
   }
   pool.on('error', (error) => {
-    door.availability.reach.doubt(error)
+    door.availability.reach.look()
     if (!brokenOff.has(error)) options.onIdleError(error)
   })
   pool.on('connect', (client) => open.add(client))
@@ -215,10 +215,10 @@ export async function withConnection<T>(
 function judge(door: Door, error: unknown, discard: (error: Error) => void): void {
   if (codeOf(error) === READ_ONLY) {
     discard(error as Error)
-    door.availability.writes.doubt(error)
+    door.availability.writes.look()
   } else if (isAway(error)) {
     discard(error as Error)
-    door.availability.reach.doubt(error)
+    door.availability.reach.look()
   } else {
     door.lastAnswer = performance.now()
   }
@@ -240,7 +240,7 @@ async function acquire(pool: Pool, door: Door): Promise<pg.PoolClient> {
         await delay(FULL_PAUSE_MS)
         continue
       }
-      if (isAway(error)) door.availability.reach.doubt(error)
+      if (isAway(error)) door.availability.reach.look()
       throw storeError(error)
     }
   }

@@ -42,7 +42,7 @@ export function guardMirror(mirror: Mirror, { pingMs, log, onApplied }: GuardOpt
   })
 
   const failed = (error: unknown) => {
-    if (isUnavailable(error)) breaker.doubt(error)
+    if (isUnavailable(error)) breaker.look()
     return error
   }
   const read = async <T>(work: () => Promise<T>): Promise<T> => {
