@@ -188,5 +188,6 @@ test('while PostgreSQL is away a token may read what the mirror has, and an unkn
   expectError(await askToken(away.app, token), 503, 'STORE_UNAVAILABLE')
   proxy?.restore()
   await expect.poll(async () => (await get(token, url, away.app)).status).toBe(200)
-  expectError(await get(unknown, url, away.app), 401, 'UNAUTHORIZED')
+  // The secrets are read when an unknown one is asked for, over a connection that may still be one of the outage.
+  await expect.poll(async () => (await get(unknown, url, away.app)).status).toBe(401)
 })

@@ -5,8 +5,9 @@ const DEEPEST_LEVEL = 100
 
 const loneSurrogate = /\p{Surrogate}/u
 // `_bsontype` makes the JavaScript driver take an object for one of its own classes, and drivers before 4.0 assign
-// `__proto__` instead of storing it.
-const misreadNames = new Set(['', '_bsontype', '__proto__'])
+// `__proto__` instead of storing it. That of version 7 leaves an array undecoded under every name that a plain object
+// inherits: it looks the name up in an object of its own (its option fieldsAsRaw, `{}` by default).
+const misreadNames = new Set(['', '_bsontype', ...Object.getOwnPropertyNames(Object.prototype)])
 
 /** True for a field name that every MongoDB and every driver, old ones included, stores and reads as it is. */
 export function isStorableName(name: string): boolean {

@@ -207,6 +207,15 @@ describe.each(stores)('a mirror ($kind)', ({ kind, make, available }) => {
       expect((await everything(mirror.scan(definition))).map(({ item }) => item.id)).toEqual(['a', 'c'])
     })
 
+    it.each(Object.getOwnPropertyNames(Object.prototype))(
+      'gives back an array under %s, which the driver leaves undecoded',
+      async (name) => {
+        const item = itemWith('a', { metadata: { [name]: [{}, { a: [] }] } })
+        expect(await mirror.apply([put(definition, 1, item)])).toEqual([])
+        expect(isDeepStrictEqual((await mirror.get(definition, 'a'))?.item, item)).toBe(true)
+      },
+    )
+
     it('gives back any item of any collection equal (I12)', async () => {
       const definitions = [...shippedCollections, customCollection].map(fresh)
       const items = definitions.map((one) => fc.array(itemOf(one), { minLength: 1, maxLength: 20 }))
