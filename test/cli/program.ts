@@ -1,10 +1,17 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { execa } from 'execa'
+import { end, endWithUs } from '../support/child.js'
+import { atEndOfFile } from '../support/leaks.js'
 
 export const PROGRAM = fileURLToPath(new URL('../../dist/bin/dualstore.js', import.meta.url))
+const RESIDENT = fileURLToPath(new URL('../support/fixtures/resident.mjs', import.meta.url))
+/** Ends what a command of a resident process prints; no command prints it. */
+const MARK = '\0the end\0'
 
 export interface RunOptions {
   env?: Readonly<Record<string, string>>
@@ -30,8 +37,25 @@ export function environment(env: Readonly<Record<string, string>> = {}): Record<
   return { PATH, HOME, TERM: 'xterm', ...env }
 }
 
-/** Runs the built program to its end, without a terminal. */
+/**
+ * Runs a command line of the built program to its end, without a terminal. It shares a process with others before and
+ * after it, because loading the program costs ten times what most commands do; never with one that runs meanwhile.
+ * Fails when it leaves something open, for which a process of its own would wait.
+ */
 export async function dualstore(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
+  const resident = idle.pop() ?? (await startResident())
+  const ran = await resident({
+    args: ['node', PROGRAM, ...args],
+    env: environment(options.env),
+    cwd: options.cwd,
+    input: options.input ?? '',
+  })
+  idle.push(resident)
+  return ran
+}
+
+/** The same in a process of its own. */
+export async function dualstoreAlone(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
   const { exitCode, stdout, stderr } = await execa('node', [PROGRAM, ...args], {
     env: environment(options.env),
     extendEnv: false,
@@ -41,6 +65,67 @@ export async function dualstore(args: readonly string[], options: RunOptions = {
     input: options.input ?? '',
   })
   return { code: exitCode, stdout, stderr }
+}
+
+interface CommandLine {
+  args: readonly string[]
+  env: Readonly<Record<string, string>>
+  cwd: string | undefined
+  input: string
+}
+type Resident = (line: CommandLine) => Promise<Ran>
+
+const idle: Resident[] = []
+
+/** Starts a process that runs command lines; it is ended after the file's last test. */
+async function startResident(): Promise<Resident> {
+  const child = fork(RESIDENT, { env: environment(), silent: true })
+  endWithUs(child)
+  atEndOfFile(() => end(child, 'SIGTERM'))
+  const printed = { stdout: '', stderr: '' }
+  let marked = 0
+  let told: Answer | undefined
+  let finish: ((answer: Answer) => void) | undefined
+  const look = () => {
+    if (told === undefined || marked < 2) return
+    finish?.(told)
+  }
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name]?.setEncoding('utf8').on('data', (text: string) => {
+      printed[name] += text
+      if (printed[name].endsWith(MARK)) {
+        printed[name] = printed[name].slice(0, -MARK.length)
+        marked++
+      }
+      look()
+    })
+  }
+  await once(child, 'message')
+  child.on('message', (answer: Answer) => {
+    told = answer
+    look()
+  })
+  const ended = once(child, 'exit').then(([code, signal]) => {
+    throw new Error(`the program ended by itself (${code ?? signal})\n${printed.stdout}\n${printed.stderr}`)
+  })
+  ended.catch(() => {})
+  return async (line) => {
+    Object.assign(printed, { stdout: '', stderr: '' })
+    marked = 0
+    told = undefined
+    const answered = new Promise<Answer>((resolve) => {
+      finish = resolve
+    })
+    child.send({ ...line, mark: MARK })
+    const { code, left } = await Promise.race([answered, ended])
+    if (left !== '') throw new Error(`"${line.args.slice(2).join(' ')}" leaves open: ${left}`)
+    return { code, ...printed }
+  }
+}
+
+interface Answer {
+  code: number
+  left: string
 }
 
 /** A program that is running. */
