@@ -17,6 +17,8 @@ export interface Change {
 export interface LoggedChange extends Change {
   /** With an update the document before it; null with the others, and with updates from before this was kept. */
   previousText: string | null
+  /** Who made it; null for what was written past the program. */
+  author: string | null
 }
 
 /** Stored bytes, compressed as they are, of the documents in one read: large ones must not pile up in memory. */
@@ -51,7 +53,7 @@ const pieceSql = (columns: string, size: string) => `WITH l AS MATERIALIZED (
 
 const READ_CHANGES = pieceSql('', 'pg_column_size(item)')
 const READ_PIECE = pieceSql(
-  'previous::text AS "previousText", ',
+  'previous::text AS "previousText", author, ',
   'pg_column_size(item) + coalesce(pg_column_size(previous), 0)',
 )
 
@@ -94,6 +96,27 @@ export async function readHead(on: Queryable): Promise<LogHead> {
     'read_head',
   )
   return rows[0] ?? { epoch: '', position: 0, floor: 0 }
+}
+
+/** Where the log ends, and which server says so: one that was promoted or restored may have lost its end. */
+export interface LogEnd extends LogHead {
+  server: string
+}
+
+/**
+ * Where the log ends now. Cheap where it has not moved since `known`: numbers are drawn before they are committed, so
+ * that no change is behind the number drawn last.
+ */
+export async function readEnd(on: Queryable, known: number): Promise<LogEnd> {
+  const rows = await query<LogEnd>(
+    on,
+    `SELECT l.epoch, l.floor, pg_postmaster_start_time()::text AS server,
+       CASE WHEN s.last_value = $1 THEN s.last_value ELSE dualstore.log_head() END AS position
+     FROM dualstore.logs l, dualstore.changes_seq s WHERE l.log_id = 1`,
+    [known],
+    'read_end',
+  )
+  return rows[0] ?? { epoch: '', position: 0, floor: 0, server: '' }
 }
 
 /** Keeps everybody from committing a change until the transaction ends. */

@@ -77,10 +77,10 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
   }
 
   /** Of the documents, those that the caller may see. */
-  const countFor = ({ rows }: Principal, { definition }: StoredCollection): Promise<number> => {
+  const countFor = async ({ rows }: Principal, { definition }: StoredCollection): Promise<number> => {
     const { name, schema } = definition
     if (!isRestricted({ rows })) return countDocuments(pool, name)
-    return countSelected(pool, { collection: name, schema, filter: rows, text: undefined })
+    return (await countSelected(pool, { collection: name, schema, filter: rows, text: undefined })).count
   }
 
   const answer = async ({ principal }: Access, name: string): Promise<CollectionAnswer> => {
