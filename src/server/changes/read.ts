@@ -27,6 +27,12 @@ const MAX_READ_BYTES = 4 * 1024 * 1024
 /** Positions looked through in one read, so that not every partition of a long log is opened for a few changes. */
 const READ_WITHIN = 100_000
 
+/**
+ * A condition that always holds, for statements that ask for log_head(). Because the statement names the table, it waits
+ * for whoever drops a part of the log before it takes its snapshot, and not with one in which that part is still there.
+ */
+export const WITH_WHOLE_LOG = 'NOT EXISTS (SELECT FROM dualstore.changes WHERE seq = 0)'
+
 /** Where the log begins and ends. */
 export interface LogHead {
   epoch: string
@@ -91,7 +97,8 @@ async function readBehind<C extends Change>(
 export async function readHead(on: Queryable): Promise<LogHead> {
   const rows = await query<LogHead>(
     on,
-    'SELECT epoch, floor, dualstore.log_head() AS position FROM dualstore.logs WHERE log_id = 1',
+    `SELECT epoch, floor, dualstore.log_head() AS position FROM dualstore.logs
+     WHERE log_id = 1 AND ${WITH_WHOLE_LOG}`,
     [],
     'read_head',
   )
@@ -112,7 +119,7 @@ export async function readEnd(on: Queryable, known: number): Promise<LogEnd> {
     on,
     `SELECT l.epoch, l.floor, pg_postmaster_start_time()::text AS server,
        CASE WHEN s.last_value = $1 THEN s.last_value ELSE dualstore.log_head() END AS position
-     FROM dualstore.logs l, dualstore.changes_seq s WHERE l.log_id = 1`,
+     FROM dualstore.logs l, dualstore.changes_seq s WHERE l.log_id = 1 AND ${WITH_WHOLE_LOG}`,
     [known],
     'read_end',
   )

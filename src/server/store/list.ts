@@ -1,3 +1,4 @@
+import { WITH_WHOLE_LOG } from '../changes/read.js'
 import { type Queryable, query } from '../db/pool.js'
 import type { Filter } from '../filter/ast.js'
 import type { Sort, SortKey } from '../filter/cursor.js'
@@ -63,7 +64,8 @@ export async function countSelected(
   const where = selectionSql(selection, params)
   const rows = await query<{ count: number; position: number }>(
     on,
-    `SELECT count(*) AS count, dualstore.log_head() AS position FROM dualstore.documents d WHERE ${where}`,
+    `SELECT count(*) AS count, dualstore.log_head() AS position
+     FROM dualstore.documents d WHERE ${where} AND ${WITH_WHOLE_LOG}`,
     params.values,
   )
   return rows[0] ?? { count: 0, position: 0 }
