@@ -17,6 +17,8 @@ export interface Change {
 export interface LoggedChange extends Change {
   /** With an update the document before it; null with the others, and with updates from before this was kept. */
   previousText: string | null
+  /** Who made it; null for what was written past the program. */
+  author: string | null
 }
 
 /** Stored bytes, compressed as they are, of the documents in one read: large ones must not pile up in memory. */
@@ -24,6 +26,12 @@ const MAX_READ_BYTES = 4 * 1024 * 1024
 
 /** Positions looked through in one read, so that not every partition of a long log is opened for a few changes. */
 const READ_WITHIN = 100_000
+
+/**
+ * A condition that always holds, for statements that ask for log_head(). Because the statement names the table, it waits
+ * for whoever drops a part of the log before it takes its snapshot, and not with one in which that part is still there.
+ */
+export const WITH_WHOLE_LOG = 'NOT EXISTS (SELECT FROM dualstore.changes WHERE seq = 0)'
 
 /** Where the log begins and ends. */
 export interface LogHead {
@@ -51,7 +59,7 @@ const pieceSql = (columns: string, size: string) => `WITH l AS MATERIALIZED (
 
 const READ_CHANGES = pieceSql('', 'pg_column_size(item)')
 const READ_PIECE = pieceSql(
-  'previous::text AS "previousText", ',
+  'previous::text AS "previousText", author, ',
   'pg_column_size(item) + coalesce(pg_column_size(previous), 0)',
 )
 
@@ -130,11 +138,33 @@ export async function readTouched(
 export async function readHead(on: Queryable): Promise<LogHead> {
   const rows = await query<LogHead>(
     on,
-    'SELECT epoch, floor, dualstore.log_head() AS position FROM dualstore.logs WHERE log_id = 1',
+    `SELECT epoch, floor, dualstore.log_head() AS position FROM dualstore.logs
+     WHERE log_id = 1 AND ${WITH_WHOLE_LOG}`,
     [],
     'read_head',
   )
   return rows[0] ?? { epoch: '', position: 0, floor: 0 }
+}
+
+/** Where the log ends, and which server says so: one that was promoted or restored may have lost its end. */
+export interface LogEnd extends LogHead {
+  server: string
+}
+
+/**
+ * Where the log ends now. Cheap where it has not moved since `known`: numbers are drawn before they are committed, so
+ * that no change is behind the number drawn last.
+ */
+export async function readEnd(on: Queryable, known: number): Promise<LogEnd> {
+  const rows = await query<LogEnd>(
+    on,
+    `SELECT l.epoch, l.floor, pg_postmaster_start_time()::text AS server,
+       CASE WHEN s.last_value = $1 THEN s.last_value ELSE dualstore.log_head() END AS position
+     FROM dualstore.logs l, dualstore.changes_seq s WHERE l.log_id = 1 AND ${WITH_WHOLE_LOG}`,
+    [known],
+    'read_end',
+  )
+  return rows[0] ?? { epoch: '', position: 0, floor: 0, server: '' }
 }
 
 /** Keeps everybody from committing a change until the transaction ends. */

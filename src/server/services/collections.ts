@@ -79,10 +79,10 @@ export function createCollectionService({ pool, registry, hints, onDropped }: Co
   }
 
   /** Of the documents, those that the caller may see. */
-  const countFor = ({ rows }: Principal, { definition }: StoredCollection): Promise<number> => {
+  const countFor = async ({ rows }: Principal, { definition }: StoredCollection): Promise<number> => {
     const { name, schema } = definition
     if (!isRestricted({ rows })) return countDocuments(pool, name)
-    return countSelected(pool, { collection: name, schema, filter: rows, text: undefined })
+    return (await countSelected(pool, { collection: name, schema, filter: rows, text: undefined })).count
   }
 
   const answer = async ({ principal }: Access, name: string): Promise<CollectionAnswer> => {

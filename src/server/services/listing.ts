@@ -6,7 +6,6 @@ import { parseFilter } from '../filter/parse.js'
 import type { LegacyDocument, Mirror } from '../mirror/contract.js'
 import type { ListQuery, Pagination, SelectionQuery } from '../schemas/wire.js'
 import {
-  countSelected,
   estimateSelected,
   type ListedDocument,
   listDocuments,
@@ -15,6 +14,7 @@ import {
 } from '../store/list.js'
 import type { Consistency } from './consistency.js'
 import { type Fallback, type ReadOptions, requireMirror, type Source } from './fallback.js'
+import { createKeptLists } from './kept-lists.js'
 import { listMirror } from './mirror-listing.js'
 import { type Access, isRestricted } from './principal.js'
 import { parseProjection, project } from './projection.js'
@@ -43,24 +43,27 @@ export type ListingService = ReturnType<typeof createListingService>
 
 export function createListingService(options: ListingServiceOptions) {
   const { pool, registry, consistency, fallback, mirror } = options
-  const select = async ({ principal }: Access, name: string, query: SelectionQuery): Promise<Selection> => {
+  const kept = createKeptLists({ pool })
+  const choose = async ({ principal }: Access, name: string, query: SelectionQuery) => {
     requireScope(principal, 'read', name)
-    const { definition } = await registry.get(name)
+    const { definition, version } = await registry.get(name)
     if (query.q !== undefined) requireStorable(query.q, 'query.q')
     const filter = narrowed(filterOf(query), principal)
-    return { collection: definition.name, schema: definition.schema, filter, text: query.q }
+    const selection = { collection: definition.name, schema: definition.schema, filter, text: query.q }
+    return { selection, definition, version }
   }
 
   return {
     /** Which documents a request's parameters select among those it may see. @throws INVALID_REQUEST, INVALID_FILTER, FORBIDDEN */
-    select,
+    select: async (access: Access, name: string, query: SelectionQuery): Promise<Selection> =>
+      (await choose(access, name, query)).selection,
 
     /** The same as a filter alone, without `q`, for every collection. @throws INVALID_REQUEST, INVALID_FILTER */
     filterOf: ({ principal }: Access, query: SelectionQuery): Filter => narrowed(filterOf(query), principal),
 
     /** One page of a collection's documents. @throws INVALID_REQUEST, INVALID_FILTER, INVALID_CURSOR, FORBIDDEN */
     async list(access: Access, name: string, query: ListQuery, read: ReadOptions = {}): Promise<Page> {
-      const selection = await select(access, name, query)
+      const { selection, definition, version } = await choose(access, name, query)
       // The planner's guess is made from statistics of all documents, those outside the rows too.
       const count = query.count === 'estimated' && isRestricted(access.principal) ? 'exact' : query.count
       const sort = parseSort(query.sort_by, query.sort_order)
@@ -74,9 +77,8 @@ export function createListingService(options: ListingServiceOptions) {
 
       // One row more than asked for tells whether there is a next page, whatever `count` says.
       const request: PageRequest = { sort, limit: limit + 1, offset, after }
-      const { definition } = await registry.get(name)
       const { answer, ...source } = await fallback.read(read, {
-        postgres: () => readPage(selection, request, count),
+        postgres: () => readPage({ selection, version }, request, count),
         mirror: (store) => listMirror(store, definition, selection, request),
         scans: true,
       })
@@ -108,14 +110,19 @@ export function createListingService(options: ListingServiceOptions) {
     },
   }
 
-  async function readPage(selection: Selection, request: PageRequest, count: ListQuery['count']) {
+  async function readPage(
+    { selection, version }: { selection: Selection; version: number },
+    request: PageRequest,
+    count: ListQuery['count'],
+  ) {
+    const list = await kept.of(selection, version)
     const [rows, total] = await Promise.all([
-      listDocuments(pool, selection, request),
-      count === 'exact'
-        ? countSelected(pool, selection)
-        : count === 'estimated'
-          ? estimateSelected(pool, selection)
-          : 0,
+      list.page(
+        JSON.stringify(request),
+        () => listDocuments(pool, selection, request),
+        (page) => page.reduce((sum, { text }) => sum + text.length + 200, 0),
+      ),
+      count === 'exact' ? list.total() : count === 'estimated' ? estimateSelected(pool, selection) : 0,
     ])
     return { rows, total } satisfies { rows: ListedDocument[]; total: number }
   }

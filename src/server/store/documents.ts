@@ -70,7 +70,52 @@ const keyOf = (collection: string, id: string) => `${collection}\u0000${id}`
  * Writes many documents in one statement, each at most once, and tells each one's outcome. A document that was taken,
  * missing or of another version does not disturb the others; a row that PostgreSQL refuses fails the whole statement.
  */
-export async function writeDocuments(on: Queryable, writes: readonly Write[]): Promise<WriteResult> {
+export function writeDocuments(on: Queryable, writes: readonly Write[]): Promise<WriteResult> {
+  return areCreates(writes) ? createDocuments(on, writes) : writeMixed(on, writes)
+}
+
+/** Nothing but new documents of one collection, without keys: the most frequent call, with a statement of its own. */
+function areCreates(writes: readonly Write[]): boolean {
+  const collection = writes[0]?.collection
+  return writes.every(
+    (write) => write.mode === 'create' && write.idempotency === null && write.collection === collection,
+  )
+}
+
+async function createDocuments(on: Queryable, writes: readonly Write[]): Promise<WriteResult> {
+  const [row] = await query<{ head: number | null; created: string[] | null }>(
+    on,
+    'SELECT * FROM dualstore.create_documents($1, $2, $3, $4, $5)',
+    [
+      writes[0]?.collection,
+      arrayOf(writes),
+      bigints(writes.map((write) => write.createdAt)),
+      bigints(writes.map((write) => write.updatedAt)),
+      originOf(writes),
+    ],
+    'create_documents',
+  )
+  const created = row?.created ? new Set(row.created) : undefined
+  const outcomes = writes.map((write) =>
+    created === undefined || created.has(write.id) ? CREATED : undefined,
+  )
+  if (created !== undefined) await explainUntouched(on, writes, outcomes)
+  return { outcomes: outcomes as WriteOutcome[], position: row?.head ?? null }
+}
+
+const CREATED: WriteOutcome = { outcome: 'created', version: 1, text: null }
+
+/** The items are JSON text already: joined, not parsed and printed again. */
+function arrayOf(writes: readonly Write[]): string {
+  return `[${writes.map((write) => write.text).join(',')}]`
+}
+
+/** As PostgreSQL writes a bigint[]: the driver would look at every element for what must be quoted. */
+function bigints(values: readonly number[]): string {
+  return `{${values.join(',')}}`
+}
+
+async function writeMixed(on: Queryable, writes: readonly Write[]): Promise<WriteResult> {
   const rows = await query<WriteRow>(
     on,
     'SELECT * FROM dualstore.write_documents($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)',
@@ -78,11 +123,10 @@ export async function writeDocuments(on: Queryable, writes: readonly Write[]): P
       writes.map((write) => write.mode),
       writes.map((write) => write.collection),
       writes.map((write) => write.id),
-      // The items are JSON text already: joined, not parsed and printed again.
-      `[${writes.map((write) => write.text).join(',')}]`,
+      arrayOf(writes),
       writes.map((write) => write.ifVersion),
-      writes.map((write) => write.createdAt),
-      writes.map((write) => write.updatedAt),
+      bigints(writes.map((write) => write.createdAt)),
+      bigints(writes.map((write) => write.updatedAt)),
       writes.map((write) => write.idempotency?.key ?? null),
       writes.map((write) => write.idempotency?.fingerprint ?? null),
       writes.some((write) => write.ifMark !== undefined) ? writes.map((write) => write.ifMark ?? null) : null,

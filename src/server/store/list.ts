@@ -1,3 +1,4 @@
+import { WITH_WHOLE_LOG } from '../changes/read.js'
 import { type Queryable, query } from '../db/pool.js'
 import type { Filter } from '../filter/ast.js'
 import type { Sort, SortKey } from '../filter/cursor.js'
@@ -54,16 +55,20 @@ export async function listDocuments(
   }))
 }
 
-/** Number of documents selected, counted. */
-export async function countSelected(on: Queryable, selection: Selection): Promise<number> {
+/** Number of documents selected, counted, and the position up to which the log was seen. */
+export async function countSelected(
+  on: Queryable,
+  selection: Selection,
+): Promise<{ count: number; position: number }> {
   const params = new Params()
   const where = selectionSql(selection, params)
-  const rows = await query<{ count: number }>(
+  const rows = await query<{ count: number; position: number }>(
     on,
-    `SELECT count(*) AS count FROM dualstore.documents d WHERE ${where}`,
+    `SELECT count(*) AS count, dualstore.log_head() AS position
+     FROM dualstore.documents d WHERE ${where} AND ${WITH_WHOLE_LOG}`,
     params.values,
   )
-  return rows[0]?.count ?? 0
+  return rows[0] ?? { count: 0, position: 0 }
 }
 
 /** The planner's estimate of how many documents are selected: cheap, and as good as the last ANALYZE. */
