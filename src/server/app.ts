@@ -8,6 +8,7 @@ import { trustedProxies } from './plugins/address.js'
 import { registerAuth, registerRights } from './plugins/auth.js'
 import { registerBodyTimeouts } from './plugins/body-timeouts.js'
 import { answerClientError } from './plugins/client-errors.js'
+import { registerCompression } from './plugins/compression.js'
 import { httpOptions, registerConnections } from './plugins/connections.js'
 import { registerErrors, sendError } from './plugins/errors.js'
 import { registerMetrics } from './plugins/metrics.js'
@@ -68,6 +69,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   registerErrors(app, { development })
   registerParsing(app)
   registerBodyTimeouts(app, config)
+  await registerCompression(app, config)
   app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id))
   registerConnections(app, config)
   app.addHook('onRequest', async (request) => {
