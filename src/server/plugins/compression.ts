@@ -71,7 +71,7 @@ export async function registerCompression(app: FastifyInstance, config: Config):
   app.addHook('onRoute', (route) => {
     route.compress = on && route.compress !== undefined && ofStreams
     if (BODILESS.has(String(route.method))) route.decompress = false
-    else route.preParsing = [endExpansion]
+    else route.preParsing = [endExpansion, ...[route.preParsing ?? []].flat()]
   })
   await app.register(compress, { ...ofStreams, ...ofBodies, globalDecompression: true })
   if (!on) return
