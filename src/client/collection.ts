@@ -192,8 +192,8 @@ async function unlessNotFound(call: Promise<JsonAnswer>): Promise<JsonAnswer | u
 }
 
 function versioned<T>({ headers, body }: JsonAnswer): Versioned<T> {
-  // What compresses on the way makes an ETag weak.
-  const [, version] = /^(?:W\/)?"(\d+)"$/.exec(headers.get('etag') ?? '') ?? []
+  // That of a compressed answer names the encoding; what compresses on the way makes it weak.
+  const [, version] = /^(?:W\/)?"(\d+)(?:-\w+)?"$/.exec(headers.get('etag') ?? '') ?? []
   if (version === undefined) {
     throw new DualstoreClientError('INVALID_ANSWER', 'the answer has no ETag with a version')
   }

@@ -8,6 +8,7 @@ import { trustedProxies } from './plugins/address.js'
 import { registerAuth, registerRights } from './plugins/auth.js'
 import { registerBodyTimeouts } from './plugins/body-timeouts.js'
 import { answerClientError } from './plugins/client-errors.js'
+import { registerCompression } from './plugins/compression.js'
 import { httpOptions, registerConnections } from './plugins/connections.js'
 import { registerErrors, sendError } from './plugins/errors.js'
 import { registerMetrics } from './plugins/metrics.js'
@@ -75,6 +76,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     reply.header('x-request-id', request.id)
     done()
   })
+  await registerCompression(app, config)
   registerConnections(app, config)
   app.addHook('onRequest', (request, _reply, done) => {
     if (!status.closing() || request.url.startsWith('/health')) return done()

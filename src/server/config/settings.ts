@@ -77,6 +77,16 @@ export const settings = {
     },
   ),
 
+  compression: server(oneOf('on', 'off'), 'on', ['DUALSTORE_COMPRESSION'], {
+    help: 'off: answers are never compressed, for a proxy that does it. Compressed bodies are read all the same.',
+  }),
+  compressionThresholdBytes: server(
+    integer(0, 1_073_741_824, 'bytes'),
+    1024,
+    ['DUALSTORE_COMPRESSION_THRESHOLD_BYTES'],
+    { help: 'Answers from this size on are compressed when the client accepts it.' },
+  ),
+
   logLevel: log(oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'), 'info', ['LOG_LEVEL'], {
     help: 'Least severe level that is logged.',
   }),

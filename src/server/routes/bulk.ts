@@ -64,6 +64,7 @@ export const bulkRoutes: FastifyPluginAsyncTypebox<BulkRoutesOptions> = async (a
     {
       // A HEAD would read the whole collection for nothing.
       exposeHeadRoute: false,
+      compress: {},
       schema: {
         tags,
         operationId: 'export',

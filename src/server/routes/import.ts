@@ -16,6 +16,26 @@ export interface ImportRoutesOptions {
 
 const tags = ['bulk']
 
+/** Documents with ids of their own shrink to no less than a hundredth. */
+const MAX_RATIO = 250
+/** What may come of little all the same. */
+const FREE_BYTES = 16 * 1024 * 1024
+
+/** A compressed body as it expands. @throws PAYLOAD_TOO_LARGE when a little of it would keep the server busy for long */
+async function* expanded(source: Readable & { bytesWritten?: number }): AsyncGenerator<Buffer> {
+  let bytes = 0
+  for await (const chunk of source as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    if (bytes > FREE_BYTES + MAX_RATIO * (source.bytesWritten ?? 0)) {
+      throw new DualstoreError(
+        'PAYLOAD_TOO_LARGE',
+        `the body expands to more than ${MAX_RATIO} times its size; what was read before is written`,
+      )
+    }
+    yield chunk
+  }
+}
+
 /** NDJSON streamed in. */
 export const importRoutes: FastifyPluginAsyncTypebox<ImportRoutesOptions> = async (
   app,
@@ -24,7 +44,9 @@ export const importRoutes: FastifyPluginAsyncTypebox<ImportRoutesOptions> = asyn
   // In this scope only, and nothing else in it: elsewhere a stream would pass for an object, and JSON sent here would
   // be buffered without a bound.
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser(NDJSON, (_request: FastifyRequest, payload, done) => done(null, payload))
+  app.addContentTypeParser(NDJSON, (request: FastifyRequest, payload, done) =>
+    done(null, payload === request.raw ? payload : Readable.from(expanded(payload), { objectMode: false })),
+  )
 
   app.post(
     '/:collection/import',

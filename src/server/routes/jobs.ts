@@ -85,6 +85,7 @@ export const jobRoutes: FastifyPluginAsyncTypebox<JobRoutesOptions> = async (app
     '/dualstore/jobs/:id/differences',
     {
       exposeHeadRoute: false,
+      compress: {},
       schema: {
         tags,
         operationId: 'listDifferences',

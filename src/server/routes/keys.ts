@@ -33,8 +33,8 @@ const AuditPage = Type.Object({
 
 /** API keys, and the audit of what was done to keys and collections. */
 export const keyRoutes: FastifyPluginAsyncTypebox<KeyRoutesOptions> = async (app, { keys, audit }) => {
-  // What a proxy or a browser keeps must never be a key.
-  app.addHook('onSend', (_request, reply, _payload, done) => {
+  // What a proxy or a browser keeps must never be a key, nor is it compressed (plugins/compression.ts).
+  app.addHook('onRequest', (_request, reply, done) => {
     reply.header('cache-control', 'no-store')
     done()
   })

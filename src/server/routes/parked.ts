@@ -101,6 +101,7 @@ export const parkedRoutes: FastifyPluginAsyncTypebox<ParkedRoutesOptions> = asyn
     '/dualstore/foreign/:name',
     {
       exposeHeadRoute: false,
+      compress: {},
       schema: {
         tags,
         operationId: 'listForeign',

@@ -1,6 +1,9 @@
 import { DualstoreError, invalid } from '../errors.js'
 
-/** If-Match and If-None-Match of a write. An ETag is a document's version in quotes (RFC 9110, section 13). */
+/**
+ * If-Match and If-None-Match of a write. An ETag is a document's version in quotes; of a compressed answer the encoding
+ * follows, since a strong tag may not stand for different bytes (RFC 9110, sections 8.8.3.3 and 13).
+ */
 export interface Precondition {
   ifMatch?: readonly number[] | '*'
   ifNoneMatch?: '*'
@@ -10,6 +13,11 @@ export function etagOf(version: number): string {
   return `"${version}"`
 }
 
+/** The tag of the same version when it is sent in a content encoding: `"3-br"`. A weak one stands for both. */
+export function etagIn(etag: string, encoding: string): string {
+  return etag.startsWith('W/') ? etag : `${etag.slice(0, -1)}-${encoding}"`
+}
+
 /**
  * Reads the versions of a list of entity tags. A tag that is not ours, or weak where a strong one is needed, matches
  * nothing and stands for version 0, which no document has.
@@ -17,7 +25,7 @@ export function etagOf(version: number): string {
 export function parseEtags(header: string, comparison: 'strong' | 'weak'): readonly number[] | '*' {
   if (header.trim() === '*') return '*'
   return header.split(',').map((tag) => {
-    const [, weak, version] = /^(W\/)?"(\d{1,15})"$/.exec(tag.trim()) ?? []
+    const [, weak, version] = /^(W\/)?"(\d{1,15})(?:-(?:br|gzip|zstd))?"$/.exec(tag.trim()) ?? []
     return version === undefined || (weak !== undefined && comparison === 'strong') ? 0 : Number(version)
   })
 }
