@@ -16,6 +16,8 @@ export interface ProgramOptions {
   until?: 'ready' | 'listening'
   /** How long the start may take, 30,000 by default. */
   timeoutMs?: number
+  /** Opens stdin for `type`. */
+  input?: boolean
 }
 
 export interface Exit {
@@ -33,6 +35,10 @@ export interface Program {
   stderr(): string
   /** The JSON log lines of stdout and stderr so far; other lines are left out. */
   logs(): Record<string, unknown>[]
+  /** Writes to its stdin, when that was opened. */
+  type(text: string): void
+  /** The next line of stdout, from now on, that starts so; rejects when the program ends first. */
+  nextLine(start: string): Promise<string>
   /** Sends a signal and returns at once. */
   signal(name: NodeJS.Signals): void
   /** SIGTERM, then its exit; rejects with its output when it does not end within the time. */
@@ -54,7 +60,7 @@ export async function startProgram(options: ProgramOptions = {}): Promise<Progra
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...options.env },
     extendEnv: false,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    stdin: 'ignore',
+    stdin: options.input ? 'pipe' : 'ignore',
     reject: false,
     buffer: false,
   })
@@ -79,6 +85,8 @@ export async function startProgram(options: ProgramOptions = {}): Promise<Progra
     stdout: () => printed.stdout,
     stderr: () => printed.stderr,
     logs: () => `${printed.stdout}\n${printed.stderr}`.split('\n').flatMap(jsonLine),
+    type: (text) => void child.stdin?.write(text),
+    nextLine: (start) => lineOf(child.stdout, start, () => printed.stdout),
     signal: (name) => {
       child.kill(name)
     },
@@ -137,6 +145,22 @@ function listeningUrl(
     stdout.on('data', look)
     stderr.on('data', look)
     look()
+  })
+}
+
+/** The first whole line behind what was printed when it is called. */
+function lineOf(stdout: NodeJS.ReadableStream, start: string, printed: () => string): Promise<string> {
+  const from = printed().length
+  return new Promise((resolve, reject) => {
+    const look = () => {
+      const lines = printed().slice(from).split('\n').slice(0, -1)
+      const line = lines.find((candidate) => candidate.startsWith(start))
+      if (line === undefined) return
+      stdout.off('data', look).off('end', fail)
+      resolve(line)
+    }
+    const fail = () => reject(new Error(`ended without printing a line that starts with ${start}`))
+    stdout.on('data', look).once('end', fail)
   })
 }
 
