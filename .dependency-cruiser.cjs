@@ -7,7 +7,7 @@ const only = (name, ...allowed) => ({
   name: `${name}-imports`,
   severity: 'error',
   from: { path: room(name) },
-  to: { path: '^(src|bin)/', pathNot: rooms(name, ...allowed, 'errors', 'breaker') },
+  to: { path: '^(src|bin)/', pathNot: rooms(name, ...allowed, 'errors', 'breaker', 'activity') },
 })
 
 module.exports = {
@@ -25,6 +25,23 @@ module.exports = {
       from: { path: room('errors') },
       to: { path: '^(src|bin)/' },
     },
+    {
+      name: 'activity-imports-nothing',
+      severity: 'error',
+      from: { path: room('activity') },
+      to: { path: '^(src|bin)/' },
+    },
+    {
+      name: 'telemetry-is-loaded-when-wanted',
+      comment: 'packages that weigh, and only when a setting asks for them; types cost nothing',
+      severity: 'error',
+      from: { path: '^(src|bin)/', pathNot: room('telemetry') },
+      to: {
+        path: [room('telemetry'), 'node_modules/(@opentelemetry|@sentry)/'],
+        dependencyTypesNot: ['type-only', 'dynamic-import'],
+      },
+    },
+    only('telemetry'),
     only('config'),
     only('schemas'),
     only('filter', 'schemas'),
@@ -35,7 +52,7 @@ module.exports = {
     only('followers', 'changes', 'store', 'mirror', 'db', 'schemas', 'filter'),
     only('services', 'store', 'changes', 'mirror', 'followers', 'db', 'schemas', 'filter'),
     only('ingest', 'services', 'followers', 'schemas'),
-    only('plugins', 'services', 'schemas', 'config'),
+    only('plugins', 'services', 'schemas', 'config', 'telemetry'),
     only('routes', 'services', 'schemas', 'config'),
     {
       name: 'migrate-goes-through-services',

@@ -2,8 +2,10 @@ import { randomUUID } from 'node:crypto'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import { authIsOn, isLoopback } from './config/index.js'
+import type { Telemetry } from './context/telemetry.js'
 import type { Context } from './context.js'
 import { DualstoreError } from './errors.js'
+import { registerActivity } from './plugins/activity.js'
 import { trustedProxies } from './plugins/address.js'
 import { registerAuth, registerRights } from './plugins/auth.js'
 import { registerBodyTimeouts } from './plugins/body-timeouts.js'
@@ -42,11 +44,15 @@ import { createLegacyAuthenticator, createMetricsAuthenticator } from './service
 const MAX_PARAM_LENGTH = 512 * 3
 
 /** Builds the HTTP application on an open context. Nothing listens and nothing is started. */
-export async function buildApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
+export async function buildApp(
+  context: Context,
+  logger: FastifyBaseLogger,
+  { tracing, reports, close }: Telemetry,
+): Promise<FastifyInstance> {
   const { config, documents, documentAudit, listing, collections, transfer, streams, status } = context
   const { keys, audit, metrics } = context
-  const development = config.nodeEnv === 'development'
   const someoneIsLooking = logger.level === 'debug' || logger.level === 'trace'
+  const answering = { development: config.nodeEnv === 'development', report: reports?.report }
   const app = Fastify({
     loggerInstance: logger,
     childLoggerFactory: createRequestLog,
@@ -65,11 +71,12 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
       const given = request.headers['x-request-id']
       return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID()
     },
-    frameworkErrors: (error, request, reply) => void sendError(error, request, reply, { development }),
+    frameworkErrors: (error, request, reply) => void sendError(error, request, reply, answering),
   }).withTypeProvider<TypeBoxTypeProvider>()
 
   const allRoutesAreThere = guardRoutes(app, config.openapiPath)
-  registerErrors(app, { development })
+  registerActivity(app, { tracing, serverTiming: config.serverTiming })
+  registerErrors(app, answering)
   registerParsing(app)
   registerBodyTimeouts(app, config)
   app.addHook('onRequest', (request, reply, done) => {
@@ -141,6 +148,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(parkedRoutes, { prefix: apiPrefix, parked: context.parked, foreign: context.foreign })
   await app.register(documentRoutes, { prefix: apiPrefix, documents, listing })
   allRoutesAreThere()
-  app.addHook('onClose', () => context.close())
+  // What is written while it closes is told too.
+  app.addHook('onClose', () => context.close().finally(close))
   return app as unknown as FastifyInstance
 }

@@ -21,6 +21,7 @@ import { retrying } from './db/transaction.js'
 import type { Log } from './followers/contract.js'
 import { createLeased } from './followers/leased.js'
 import { createMirrorFollower } from './followers/mirror.js'
+import type { WatchBatch } from './followers/position-loop.js'
 import { createProgress } from './followers/progress.js'
 import { createRetention } from './followers/retention.js'
 import { createTail } from './followers/tail.js'
@@ -86,8 +87,8 @@ export interface Context {
   metrics: MetricsService | undefined
   counters: Counters
   mirror: GuardedMirror | undefined
-  /** Starts what follows the log and keeps house; only a server does. */
-  startFollowers(): void
+  /** Starts what follows the log and keeps house; only a server does. `watch` watches the mirror's batches. */
+  startFollowers(watch?: WatchBatch): void
   /** Runs jobs, beside a server or without one; a server does by itself. */
   startJobs(): void
   /** Lets what is gathered finish, stops followers, closes both stores. Once; keeps the first error. */
@@ -295,7 +296,7 @@ export async function openContext(
       parked,
       foreign: createForeignService({ pool, registry, mirror }),
       startJobs,
-      startFollowers() {
+      startFollowers(watch) {
         following = true
         const listener = listen({
           url: () => currentUrl(pool),
@@ -366,6 +367,7 @@ export async function openContext(
           definition: registry.definition,
           timeoutMs: config.mirrorTimeoutMs,
           pollMs: config.followPollMs,
+          watch,
         })
         follower.run()
         closers.add(() => follower.stop())

@@ -3,10 +3,19 @@ import type { FastifyInstance } from 'fastify'
 import pino, { type DestinationStream, type Logger, type LoggerOptions } from 'pino'
 import { buildApp } from './app.js'
 import { authIsOn, type Config, type LoadedConfig, requireSafeConfig } from './config/index.js'
+import { openTelemetry, type Telemetry } from './context/telemetry.js'
 import { type Context, openContext } from './context.js'
 import { loggedRequest } from './plugins/logged-request.js'
 import { errorForLog } from './services/error-for-log.js'
 import { withoutSecrets } from './services/key-format.js'
+import type { Reports } from './telemetry/reports.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Where a crash is reported; undefined without an error tracker. */
+    reports: Reports | undefined
+  }
+}
 
 /** A server that listens. */
 export interface RunningServer {
@@ -49,16 +58,27 @@ async function tellAuthentication({ config, keys, log }: Context): Promise<void>
 
 /** Opens both stores and builds the application, ready for listen() or inject(). Closing it closes everything. */
 export async function createApp(config: Config, logger: Logger): Promise<FastifyInstance> {
+  const telemetry = await openTelemetry(config, logger)
+  try {
+    return await openApp(config, logger, telemetry)
+  } catch (error) {
+    await telemetry.close()
+    throw error
+  }
+}
+
+async function openApp(config: Config, logger: Logger, telemetry: Telemetry): Promise<FastifyInstance> {
   const context: Context = await openContext(config, logger)
   try {
     await tellAuthentication(context)
-    const app = await buildApp(context, logger)
+    const app = await buildApp(context, logger, telemetry)
+    app.decorate('reports', telemetry.reports)
     app.addHook('preClose', async () => {
       context.status.shutDown()
       // Their clients are to come back, so they must not keep this server from closing.
       context.streams.close()
     })
-    context.startFollowers()
+    context.startFollowers(telemetry.tracing?.batch)
     return app
   } catch (error) {
     await context.close().catch(() => {})
@@ -81,6 +101,7 @@ export async function serve({ config, withoutEffect }: LoadedConfig): Promise<Ru
     if (err) logger.fatal({ err }, 'closing after an unexpected error')
     else logger.info({ signal }, 'closing')
     const server = await starting.catch(() => undefined)
+    if (err) server?.app.reports?.report(err, {})
     await server?.app.close()
     logger.info({}, 'closed')
   })

@@ -113,3 +113,19 @@ function isRange(text: string): boolean {
   if (family === 0 || rest.length > 0) return false
   return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128))
 }
+
+/** A part of a whole. */
+export const share: Kind<number> = {
+  also: 'number',
+  allowed: 'a number from 0 to 1',
+  parse: (value) => {
+    const number = Number(value)
+    return /^\d*\.?\d+$/.test(value) && number <= 1 ? number : undefined
+  },
+}
+
+/** Where a project of Sentry takes reports: https://<key>@<host>/<project>. */
+export const dsn: Kind<string> = {
+  allowed: 'a DSN such as https://key@host/42',
+  parse: (value) => (/^https?:\/\/\w+(:\w+)?@[^/@\s]+(\/[^?#\s]+)*\/\d+$/.test(value) ? value : undefined),
+}

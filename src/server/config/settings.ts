@@ -11,30 +11,10 @@ import {
   text,
   url,
 } from './kinds.js'
+import { inGroup } from './setting.js'
+import { telemetry } from './telemetry.js'
 
-/** One setting. Its command-line flag is its key with dashes; docs/configuration.md is generated from here. */
-export interface Setting<T> {
-  kind: Kind<T>
-  /** undefined: the setting is off, or decided at start, unless given. */
-  default: T | undefined
-  /** Environment names in order of precedence; the first is the one to use, the others are kept from elsewhere. */
-  env: readonly [string, ...string[]]
-  group: string
-  help: string
-  /** Masked wherever values are printed: all of it, or of a connection string what could be a password in it. */
-  secret?: 'all' | 'in-url'
-}
-
-type Rest<T> = Omit<Setting<T>, 'kind' | 'default' | 'env' | 'group'>
-
-const inGroup =
-  (group: string) =>
-  <T, D extends T | undefined>(
-    kind: Kind<T>,
-    fallback: D,
-    env: readonly [string, ...string[]],
-    rest: Rest<T>,
-  ): Setting<T> & { default: D } => ({ kind, default: fallback, env, group, ...rest })
+export type { Setting } from './setting.js'
 
 const server = inGroup('Server')
 const log = inGroup('Logging')
@@ -325,6 +305,8 @@ export const settings = {
     help: 'Bearer token for /metrics alone. Unset: whoever may use the API may read them.',
     secret: 'all',
   }),
+
+  ...telemetry,
 
   ingestOpencodeUrl: ingest(url('http', 'https'), undefined, ['DUALSTORE_INGEST_OPENCODE_URL'], {
     help: 'OpenCode server that `serve` follows into opencode_events and session_messages. Unset: none.',

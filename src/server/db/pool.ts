@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
+import { activity } from '../activity.js'
 import { type Availability, createAvailability } from './availability.js'
 import { serversOf } from './hosts.js'
 import { codeOf, isAway, READ_ONLY, storeError, TOO_MANY_CONNECTIONS } from './sqlstate.js'
@@ -159,13 +160,32 @@ export function whenRenewed(pool: Pool, listener: () => void): void {
  * Runs one statement and translates what goes wrong into the catalogue's errors.
  * @param name Names the prepared statement; give one to statements on a hot path only.
  */
-export async function query<Row extends pg.QueryResultRow>(
+export function query<Row extends pg.QueryResultRow>(
   on: Queryable,
   text: string,
   values: readonly unknown[] = [],
   name?: string,
 ): Promise<Row[]> {
-  if (isPool(on)) return withConnection(on, ({ client }) => query<Row>(client, text, values, name))
+  const watched = activity()
+  if (watched !== undefined) {
+    const operation = { name: name ?? firstWords(text), store: 'postgresql' as const }
+    return watched.step(operation, () => run<Row>(on, text, values, name))
+  }
+  return run<Row>(on, text, values, name)
+}
+
+/** What a statement without a name does, such as "SELECT collection". */
+function firstWords(text: string): string {
+  return text.trim().split(/\W+/, 2).join(' ')
+}
+
+async function run<Row extends pg.QueryResultRow>(
+  on: Queryable,
+  text: string,
+  values: readonly unknown[],
+  name: string | undefined,
+): Promise<Row[]> {
+  if (isPool(on)) return withConnection(on, ({ client }) => run<Row>(client, text, values, name))
   try {
     const result = await on.query<Row>(
       name === undefined ? { text, values: [...values] } : { name, text, values: [...values] },

@@ -15,7 +15,7 @@ import { createReport } from './report.js'
 export const MIRROR_FOLLOWER = 'mirror'
 
 export interface MirrorFollowerOptions
-  extends Pick<PositionLoopOptions, 'instance' | 'hints' | 'progress' | 'pollMs' | 'log'> {
+  extends Pick<PositionLoopOptions, 'instance' | 'hints' | 'progress' | 'pollMs' | 'log' | 'watch'> {
   pool: Pool
   mirror: Mirror
   /** How long the mirror may work on one request. */

@@ -30,6 +30,8 @@ export interface PositionLoopOptions {
   progress: MutableProgress
   /** Makes the effect of these changes durable. Called again with the same ones after a failure. */
   apply(changes: readonly Change[]): Promise<void>
+  /** Watches a batch while it is applied; nobody does unless it is given. */
+  watch?: WatchBatch | undefined
   /** What is ordered; without orders it leads whenever it can. */
   orders?: Pick<Orders, 'halted' | 'onChange'>
   /** Work that a leader does between batches. */
@@ -39,6 +41,12 @@ export interface PositionLoopOptions {
   batchSize: number
   pollMs: number
 }
+
+/** Runs what applies a batch of a follower, and watches it. */
+export type WatchBatch = <T>(
+  batch: { follower: string; changes: readonly Change[] },
+  work: () => Promise<T>,
+) => Promise<T>
 
 /** Work beside following, in pieces: nothing of the log is applied while a piece is under way. */
 export interface Chore {
@@ -75,7 +83,7 @@ class Gone extends Error {
  * last confirmed, so that the present leader applies once more whatever the late requests may have disturbed (I4).
  */
 export function createPositionLoop(options: PositionLoopOptions): Follower {
-  const { id, instance, pool, hints, log, progress, requestLimitMs, pollMs, orders, chore } = options
+  const { id, instance, pool, hints, log, progress, requestLimitMs, pollMs, orders, chore, watch } = options
   const stopping = new AbortController()
   const { sleep, pause, wake } = createWaits(stopping.signal)
   /** Changes read at once; fewer after a failure, so that a slow store can still do something within its limits. */
@@ -85,6 +93,11 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
   let unconfirmed: { position: number; term: number } | undefined
   let running: Promise<void> | undefined
   let unsubscribe: () => void = () => {}
+
+  const apply = (changes: readonly Change[]) =>
+    watch === undefined
+      ? options.apply(changes)
+      : watch({ follower: id, changes }, () => options.apply(changes))
 
   const lead = async (lease: Lease): Promise<void> => {
     const { term } = lease
@@ -140,7 +153,7 @@ export function createPositionLoop(options: PositionLoopOptions): Follower {
         }
         reading = read(last.seq)
         attempted = last.seq
-        await options.apply(changes)
+        await apply(changes)
         if (!(await storing) || keeper.lost()) throw new LostLease()
         position = last.seq
         storing = store(position)

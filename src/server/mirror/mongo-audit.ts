@@ -4,8 +4,10 @@ import type { ForeignDocument, IdRange, LegacyDocument, Mirror, RawDocument } fr
 
 export interface AuditOptions {
   collectionOf(definition: CollectionDefinition): Promise<Collection<LegacyDocument>>
-  /** Translates what goes wrong. */
-  request<T>(work: () => Promise<T>): Promise<T>
+  /** A named step that is watched, and that translates what goes wrong. */
+  request<T>(name: string, work: () => Promise<T>): Promise<T>
+  /** The same without the step, for what comes in great numbers. */
+  answered<T>(work: () => Promise<T>): Promise<T>
   timeLimitMs: number
 }
 
@@ -18,13 +20,13 @@ const { EJSON } = BSON
 type Audit = Pick<Mirror, 'raw' | 'rawMany' | 'forgetPosition' | 'foreign' | 'removeForeign'>
 
 /** What verifying and repairing ask of a MongoDB. */
-export function createAudit({ collectionOf, request, timeLimitMs }: AuditOptions): Audit {
+export function createAudit({ collectionOf, request, answered, timeLimitMs }: AuditOptions): Audit {
   async function* pages(
     definition: CollectionDefinition,
     filter: Document,
     options: Document,
   ): AsyncGenerator<RawDocument[]> {
-    const cursor = await request(async () => {
+    const cursor = await request('find', async () => {
       const found = (await collectionOf(definition)).find(filter, {
         maxTimeMS: timeLimitMs,
         batchSize: BATCH,
@@ -34,7 +36,7 @@ export function createAudit({ collectionOf, request, timeLimitMs }: AuditOptions
     })
     try {
       for (;;) {
-        const document = await request(() => cursor.next())
+        const document = await answered(() => cursor.next())
         if (document === null) return
         // With it came the others of the same answer.
         yield [document, ...cursor.readBufferedDocuments()]
@@ -60,7 +62,7 @@ export function createAudit({ collectionOf, request, timeLimitMs }: AuditOptions
     },
 
     forgetPosition: (definition, id, seq) =>
-      request(async () => {
+      request('forgetPosition', async () => {
         const filter = { _id: id, 'dualstore.seq': seq } as Document
         await (await collectionOf(definition)).updateOne(filter, { $set: { 'dualstore.seq': -1 } })
       }),
@@ -80,7 +82,7 @@ export function createAudit({ collectionOf, request, timeLimitMs }: AuditOptions
     },
 
     removeForeign: (definition, lines) =>
-      request(async () => {
+      request('removeForeign', async () => {
         const operations = lines.map((line) => ({ deleteOne: { filter: exactly(line) } }))
         if (operations.length === 0) return 0
         const collection = await collectionOf(definition)

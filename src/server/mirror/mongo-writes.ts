@@ -1,4 +1,5 @@
 import { type AnyBulkWriteOperation, BSON, type Collection } from 'mongodb'
+import { step } from '../activity.js'
 import type { CollectionDefinition } from '../schemas/collection.js'
 import type { LegacyDocument, MirrorChange, Rejection } from './contract.js'
 import { shaped } from './legacy-shape.js'
@@ -124,7 +125,13 @@ async function writeBulk(
     return { replaceOne: { filter, replacement: document, upsert: over === undefined } }
   })
   try {
-    await collection.bulkWrite(operations, { ordered: false, maxTimeMS: timeoutMs })
+    const attributes = {
+      'db.collection.name': collection.collectionName,
+      'db.operation.batch.size': operations.length,
+    }
+    await step({ name: 'bulkWrite', store: 'mongodb', attributes }, () =>
+      collection.bulkWrite(operations, { ordered: false, maxTimeMS: timeoutMs }),
+    )
     return []
   } catch (error) {
     const refused = refusedWrites(error)

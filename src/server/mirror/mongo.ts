@@ -1,4 +1,5 @@
 import { type Collection, type Db, type Document, MongoClient, type MongoClientOptions } from 'mongodb'
+import { step } from '../activity.js'
 import { DualstoreError } from '../errors.js'
 import type { CollectionDefinition } from '../schemas/collection.js'
 import type { LegacyDocument, Mark, Mirror } from './contract.js'
@@ -41,7 +42,11 @@ export function openMongoMirror(options: MongoMirrorOptions): Mirror {
   const patient = connection(options, PATIENT_TIMEOUT_MS)
   let closing: Promise<void> | undefined
 
-  async function request<T>(work: () => Promise<T>): Promise<T> {
+  function request<T>(name: string, work: () => Promise<T>): Promise<T> {
+    return step({ name, store: 'mongodb' }, () => answered(work))
+  }
+
+  async function answered<T>(work: () => Promise<T>): Promise<T> {
     if (closing !== undefined) throw unavailable('the mirror is closed')
     try {
       return await work()
@@ -54,7 +59,7 @@ export function openMongoMirror(options: MongoMirrorOptions): Mirror {
     kind: 'mongodb',
 
     prepare: (definition) =>
-      request(async () => {
+      request('prepare', async () => {
         try {
           await ensureIndexes(await patient.collection(definition), legacyIndexes(definition))
         } catch (error) {
@@ -68,10 +73,10 @@ export function openMongoMirror(options: MongoMirrorOptions): Mirror {
         }
       }),
 
-    apply: (changes) => request(() => applyChanges(prompt.collection, changes, timeoutMs)),
+    apply: (changes) => answered(() => applyChanges(prompt.collection, changes, timeoutMs)),
 
     get: (definition, id) =>
-      request(async () => {
+      request('get', async () => {
         const collection = await prompt.collection(definition)
         const document = await collection.findOne({ _id: id, ...ours }, { maxTimeMS: timeoutMs })
         return document === null ? undefined : fromLegacy(definition, document)
@@ -88,7 +93,7 @@ export function openMongoMirror(options: MongoMirrorOptions): Mirror {
     },
 
     marksAhead: (definition, { first, last }, seq) =>
-      request(async () => {
+      request('marksAhead', async () => {
         const collection = await prompt.collection(definition)
         const ahead = { _id: { $gte: first, $lte: last }, 'dualstore.seq': { $gt: seq } }
         const found = collection.find(ahead, { projection: MARK, maxTimeMS: timeoutMs })
@@ -96,19 +101,19 @@ export function openMongoMirror(options: MongoMirrorOptions): Mirror {
       }),
 
     recent: (definition, limit) =>
-      request(async () => {
+      request('recent', async () => {
         const found = (await patient.collection(definition)).find(ours, { maxTimeMS: PATIENT_TIMEOUT_MS })
         return found.sort({ timestamp: -1 }).limit(limit).toArray()
       }),
 
     count: (definition) =>
-      request(async () => {
+      request('count', async () => {
         const collection = await patient.collection(definition)
         return collection.countDocuments(ours, { maxTimeMS: PATIENT_TIMEOUT_MS })
       }),
 
     drop: (definition) =>
-      request(async () => {
+      request('drop', async () => {
         // The collection itself stays: between finding it empty and dropping it another program could write to it.
         const collection = await prompt.collection(definition)
         let ids: string[] = []
@@ -121,15 +126,15 @@ export function openMongoMirror(options: MongoMirrorOptions): Mirror {
         if (ids.length > 0) await remove()
       }),
 
-    ...createAudit({ collectionOf: patient.collection, request, timeLimitMs: PATIENT_TIMEOUT_MS }),
+    ...createAudit({ collectionOf: patient.collection, request, answered, timeLimitMs: PATIENT_TIMEOUT_MS }),
 
     ping: () =>
-      request(async () => {
+      request('ping', async () => {
         await (await prompt.database()).command({ ping: 1, maxTimeMS: timeoutMs })
       }),
 
     examine: (definitions) =>
-      request(async () => {
+      request('examine', async () => {
         const { localTime } = await (await prompt.database()).command({ hello: 1, maxTimeMS: timeoutMs })
         const missingIndexes: string[] = []
         for (const definition of definitions) {
@@ -155,14 +160,14 @@ export function openMongoMirror(options: MongoMirrorOptions): Mirror {
   ): AsyncGenerator<LegacyDocument> {
     // Comparing with a string leaves out other types: ObjectIds are other programs'.
     const range = after === undefined ? { $gte: '' } : { $gt: after }
-    const cursor = await request(async () => {
+    const cursor = await request('find', async () => {
       const collection = await patient.collection(definition)
       const options = { projection, maxTimeMS: PATIENT_TIMEOUT_MS, batchSize: BATCH }
       return collection.find({ _id: range, ...ours }, options).sort({ _id: 1 })
     })
     try {
       for (;;) {
-        const document = await request(() => cursor.next())
+        const document = await answered(() => cursor.next())
         if (document === null) return
         yield document
       }

@@ -1,6 +1,7 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { DualstoreError, type ErrorCode, type Fault } from '../errors.js'
 import { withoutSecrets } from '../services/key-format.js'
+import type { Reports } from '../telemetry/reports.js'
 
 /** Fastify's own refusals in terms of the catalogue. Codes: Fastify, "Errors". */
 const frameworkCodes: Readonly<Record<string, ErrorCode>> = {
@@ -16,8 +17,15 @@ const frameworkCodes: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_ASYNC_CONSTRAINT: 'INVALID_REQUEST',
 }
 
+export interface ErrorOptions {
+  /** Tell callers the messages of a 500. */
+  development: boolean
+  /** Told of each answer with a 5xx. */
+  report?: Reports['report'] | undefined
+}
+
 /** Every failure leaves through here: `{success: false, error, message, code, details?, requestId}`. */
-export function registerErrors(app: FastifyInstance, options: { development: boolean }): void {
+export function registerErrors(app: FastifyInstance, options: ErrorOptions): void {
   app.setErrorHandler((error: FastifyError | Error, request, reply) =>
     sendError(error, request, reply, options),
   )
@@ -32,10 +40,14 @@ export function sendError(
   error: unknown,
   request: FastifyRequest,
   reply: FastifyReply,
-  options: { development: boolean },
+  options: ErrorOptions,
 ): FastifyReply {
   const known = toKnown(error)
-  if (known.status >= 500) request.log.error({ err: error }, known.error)
+  if (known.status >= 500) {
+    request.log.error({ err: error }, known.error)
+    const { id: requestId, method, routeOptions } = request
+    options.report?.(known, { requestId, method, route: routeOptions.url ?? 'none', status: known.status })
+  }
   if (known.retryable) reply.header('retry-after', '1')
   return reply
     .code(known.status)

@@ -1,3 +1,4 @@
+import { type Activity, activity, type Operation, step, stepFor } from '../activity.js'
 import { codeOf, isUnavailable } from '../db/sqlstate.js'
 import { DualstoreError } from '../errors.js'
 import type { Write, WriteOutcome, WriteResult } from '../store/documents.js'
@@ -40,6 +41,8 @@ interface Entry {
   write: Write
   /** What must not stand in two statements at once. */
   keys: readonly string[]
+  /** What it is written for. */
+  activity: Activity | undefined
   settle(result: Written): void
   fail(error: unknown): void
 }
@@ -51,6 +54,10 @@ const GATHER: Omit<GathererOptions, 'run' | 'refuse'> = {
   maxWaitingText: 256 * 1024 * 1024,
   lanes: 2,
 }
+
+/** What a write waits for, and the statement that it shares. */
+const WAIT: Operation = { name: 'write', store: 'postgresql' }
+const STATEMENT: Operation = { name: 'gathered statement' }
 
 /**
  * While a statement is under way, the writes that arrive wait together and share the next one: nobody waits for a
@@ -110,12 +117,21 @@ export function createGatherer(
 
   const settleBatch = async (batch: readonly Entry[]): Promise<void> => {
     try {
-      const { outcomes, position } = await run(batch.map((entry) => entry.write))
+      const writes = batch.map((entry) => entry.write)
+      const { outcomes, position } = await stepFor(
+        batch.map((entry) => entry.activity),
+        STATEMENT,
+        () => run(writes),
+      )
       batch.forEach((entry, index) => {
         const outcome = outcomes[index]
         if (outcome === undefined)
           entry.fail(new DualstoreError('INTERNAL', 'a write came back without an outcome'))
-        else entry.settle({ ...outcome, position: changed(outcome) ? position : null })
+        else {
+          const reached = changed(outcome) ? position : null
+          if (reached !== null) entry.activity?.span?.wrote(reached)
+          entry.settle({ ...outcome, position: reached })
+        }
       })
     } catch (error) {
       const [only] = batch
@@ -134,7 +150,7 @@ export function createGatherer(
       return fail(new DualstoreError('OVERLOADED', 'too many writes are waiting; try again shortly'))
     }
     waitingText += write.text.length
-    queue.push({ write, keys: keysOf(write), settle, fail })
+    queue.push({ write, keys: keysOf(write), activity: activity(), settle, fail })
     if (scheduled) return
     scheduled = true
     // After this turn of the event loop: requests that arrived together share a statement.
@@ -142,10 +158,10 @@ export function createGatherer(
   }
 
   return {
-    write: (write) => new Promise((settle, fail) => enqueue(write, settle, fail)),
+    write: (write) => step(WAIT, () => new Promise((settle, fail) => enqueue(write, settle, fail))),
     writeAll(writes) {
       // One promise for all of them: an import would otherwise spend more on promises than on documents.
-      return new Promise((resolve) => {
+      const all = (resolve: (results: PromiseSettledResult<Written>[]) => void) => {
         const results = new Array<PromiseSettledResult<Written>>(writes.length)
         let left = writes.length
         const done = (index: number, result: PromiseSettledResult<Written>) => {
@@ -160,7 +176,8 @@ export function createGatherer(
             (reason) => done(index, { status: 'rejected', reason }),
           )
         })
-      })
+      }
+      return step(WAIT, () => new Promise(all))
     },
     drain() {
       return running === 0 && queue.length === 0
