@@ -34,7 +34,7 @@ import {
 import { newId } from './ids.js'
 import { prepareIntake } from './migrations/intake.js'
 import { isOver, transitions } from './migrations/states.js'
-import { createTaking } from './migrations/taking.js'
+import { createTaking, type RunnerOf } from './migrations/taking.js'
 import type { Access } from './principal.js'
 import type { Registry } from './registry.js'
 import { requireStorable } from './storable.js'
@@ -154,11 +154,12 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
 
     /**
      * Gives a migration to a runner. One that was killed is taken for dead after three seconds, which are waited for.
+     * @param instead The runner that this one stands in for: the same process under another name.
      * @throws CONFLICT when another runner is alive
      */
-    async claim(id: string, runner: string): Promise<void> {
+    async claim({ id, runner }: RunnerOf, instead?: string): Promise<void> {
       const first = (await get(id)).heartbeat_at?.getTime()
-      while (!(await claimMigration(pool, id, runner, SILENCE_MS))) {
+      while (!(await claimMigration(pool, id, runner, { silenceMs: SILENCE_MS, instead }))) {
         const other = await get(id)
         if (other.runner !== null && other.heartbeat_at?.getTime() !== first) {
           throw new DualstoreError('CONFLICT', `${other.runner} runs this migration at this time`)
@@ -168,15 +169,22 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
     },
 
     /**
-     * Makes a migration's next pass ready: goes on with one that was interrupted, and begins another one when all of
-     * these collections are done.
+     * Makes a migration's pass ready: goes on with one that was interrupted, and begins another one when all of these
+     * collections are done.
+     * @param again false: what is done stays so.
      */
-    async beginPass(id: string, collections: readonly SourceCount[]): Promise<void> {
+    async beginPass(
+      id: string,
+      collections: readonly SourceCount[],
+      { again }: { again: boolean } = { again: true },
+    ): Promise<void> {
       await transaction(pool, async (tx) => {
         await addCollections(tx, id, collections)
+        // One that was interrupted right behind its last document is not to be read again.
+        if (!again || (await readMigration(tx, id))?.state === 'planned') return
         const asked = new Set(collections.map(({ collection }) => collection))
         const progress = (await readProgress(tx, id)).filter(({ collection }) => asked.has(collection))
-        if (progress.length > 0 && progress.every(({ done }) => done)) await beginPass(tx, id, collections)
+        if (progress.every(({ done }) => done)) await beginPass(tx, id, collections)
       })
     },
 
@@ -184,7 +192,7 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
     mark: (id: string, collection: string, checkpoint: string) => storeMark(pool, id, collection, checkpoint),
 
     /** Tells that all of a collection was read in this pass. */
-    endCollection: (id: string, collection: string) => endCollection(pool, id, collection),
+    endCollection: (of: RunnerOf, collection: string) => endCollection(pool, of.id, of.runner, collection),
 
     /** Puts a batch into the form in which it is taken in. Needs no database: do it while the last one is taken in. */
     prepare: prepareIntake,
@@ -195,11 +203,11 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
     forecast: (intake: Parameters<typeof forecast>[1]) => forecast(pool, intake),
 
     /** Tells that a runner is alive, and how far behind. @returns the state; undefined when another has it now. */
-    beat: (id: string, runner: string, lag: Lag | null = null) => beat(pool, id, runner, lag),
+    beat: (of: RunnerOf, lag: Lag | null = null) => beat(pool, of.id, of.runner, lag),
 
     /** Gives a migration back, with what ended the run. */
-    release: (id: string, runner: string, error: { code: string; message: string } | null = null) =>
-      releaseMigration(pool, id, runner, error),
+    release: (of: RunnerOf, error: { code: string; message: string } | null = null) =>
+      releaseMigration(pool, of.id, of.runner, error),
 
     /**
      * Moves a migration to another state; being there already is no error.
@@ -232,10 +240,10 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
 
     isOver,
 
-    /** What could not be taken, by collection, as NDJSON in chunks of whole lines. */
-    async *quarantine(): AsyncGenerator<string> {
+    /** What a migration could not take, by collection, as NDJSON in chunks of whole lines. */
+    async *quarantine(id: string): AsyncGenerator<string> {
       for (let after = { collection: '', source_id: '' }; ; ) {
-        const page = await readQuarantine(pool, after, QUARANTINE_PAGE)
+        const page = await readQuarantine(pool, id, after, QUARANTINE_PAGE)
         const last = page.at(-1)
         if (last === undefined) return
         yield page.map(quarantineLine).join('')

@@ -198,21 +198,24 @@ export async function changeState(
 }
 
 /**
- * Gives a migration to a runner when nobody has it, or whoever had it was not heard of for this long.
+ * Gives a migration to a runner when nobody has it, or whoever had it was not heard of for this long. What the one
+ * before has under way is waited for.
+ * @param instead The runner that this one stands in for: the same process under another name.
  * @returns whether it is this runner's now.
  */
 export async function claimMigration(
   on: Queryable,
   id: string,
   runner: string,
-  silenceMs: number,
+  { silenceMs, instead }: { silenceMs: number; instead?: string | undefined },
 ): Promise<boolean> {
   const rows = await query(
     on,
     `UPDATE dualstore.source_migrations SET runner = $2, heartbeat_at = clock_timestamp(), error = NULL
-     WHERE id = $1 AND (runner IS NULL OR heartbeat_at < clock_timestamp() - $3 * interval '1 millisecond')
+     WHERE id = $1 AND (runner IS NULL OR runner = $4
+       OR heartbeat_at < clock_timestamp() - $3 * interval '1 millisecond')
      RETURNING 1 AS done`,
-    [id, runner, silenceMs],
+    [id, runner, silenceMs, instead ?? null],
   )
   return rows.length > 0
 }
@@ -286,6 +289,9 @@ export async function beginPass(
      WHERE c.migration = $1 AND c.collection = g.collection`,
     [id, collections.map(({ collection }) => collection), collections.map(({ documents }) => documents)],
   )
+  await query(tx, 'DELETE FROM dualstore.migration_quarantine WHERE collection = ANY ($1)', [
+    collections.map(({ collection }) => collection),
+  ])
   await query(tx, 'UPDATE dualstore.source_migrations SET pass = pass + 1 WHERE id = $1', [id])
 }
 
@@ -304,12 +310,18 @@ export async function storeMark(
   )
 }
 
-/** Tells that all of a collection was read in this pass. */
-export async function endCollection(on: Queryable, id: string, collection: string): Promise<void> {
+/** Tells that all of a collection was read in this pass, unless another runner has the migration now. */
+export async function endCollection(
+  on: Queryable,
+  id: string,
+  runner: string,
+  collection: string,
+): Promise<void> {
   await query(
     on,
-    'UPDATE dualstore.migration_collections SET done = true WHERE migration = $1 AND collection = $2',
-    [id, collection],
+    `UPDATE dualstore.migration_collections SET done = true WHERE migration = $1 AND collection = $3
+       AND EXISTS (SELECT FROM dualstore.source_migrations m WHERE m.id = $1 AND m.runner = $2)`,
+    [id, runner, collection],
   )
 }
 
@@ -371,17 +383,18 @@ export async function takeIn(
   return rows[0]
 }
 
-/** What stands in quarantine behind a place, by collection and place in the source. */
+/** What a migration has put into quarantine behind a place, by collection and place in the source. */
 export async function readQuarantine(
   on: Queryable,
+  migration: string,
   after: { collection: string; source_id: string },
   limit: number,
 ): Promise<QuarantinedDocument[]> {
   return query<QuarantinedDocument>(
     on,
     `SELECT collection, source_id, id, reason, document FROM dualstore.migration_quarantine
-     WHERE (collection, source_id) > ($1, $2) ORDER BY collection, source_id LIMIT $3`,
-    [after.collection, after.source_id, limit],
+     WHERE (collection, source_id) > ($1, $2) AND migration = $4 ORDER BY collection, source_id LIMIT $3`,
+    [after.collection, after.source_id, limit, migration],
   )
 }
 

@@ -132,7 +132,7 @@ DECLARE
   n_replaced bigint := 0;
   n_unchanged bigint := 0;
   n_merged bigint := 0;
-  some record;
+  this_turn record;
 BEGIN
   SELECT pg_current_xact_id()::text::bigint - m.started_xid::text::bigint INTO began
   FROM dualstore.source_migrations m
@@ -210,10 +210,10 @@ BEGIN
     SELECT count(*) FILTER (WHERE verdict = 'newer' AND NOT since) AS replaced,
       count(*) FILTER (WHERE verdict = 'same') AS unchanged,
       count(*) FILTER (WHERE verdict = 'older' OR verdict = 'newer' AND since) AS merged
-    INTO some FROM decided;
-    n_replaced := n_replaced + some.replaced;
-    n_unchanged := n_unchanged + some.unchanged;
-    n_merged := n_merged + some.merged;
+    INTO this_turn FROM decided;
+    n_replaced := n_replaced + this_turn.replaced;
+    n_unchanged := n_unchanged + this_turn.unchanged;
+    n_merged := n_merged + this_turn.merged;
   END LOOP;
   PERFORM set_config('dualstore.origin', '', true);
 
@@ -224,10 +224,10 @@ BEGIN
     ON CONFLICT (collection, source_id) DO UPDATE
       SET id = EXCLUDED.id, reason = EXCLUDED.reason, document = EXCLUDED.document, migration = EXCLUDED.migration,
         at = EXCLUDED.at
-      WHERE (q.reason, q.document) IS DISTINCT FROM (EXCLUDED.reason, EXCLUDED.document);
+      WHERE (q.reason, q.document, q.migration) IS DISTINCT FROM (EXCLUDED.reason, EXCLUDED.document, of_migration);
   END IF;
-  -- What could not be taken before was mended in the source.
-  IF total > 0 AND EXISTS (SELECT FROM dualstore.migration_quarantine q WHERE q.collection = of_collection) THEN
+  -- What could not be taken before was mended in the source. A new pass begins without any.
+  IF following AND total > 0 AND EXISTS (SELECT FROM dualstore.migration_quarantine q WHERE q.collection = of_collection) THEN
     DELETE FROM dualstore.migration_quarantine q
     WHERE q.collection = of_collection AND q.source_id = ANY (source_ids);
   END IF;
