@@ -5,6 +5,8 @@ export interface SourceDocument {
   /** What names it in its source for good: Mongo's `_id` as canonical extended JSON, or a hash of its content. */
   sourceId: string
   document: { [field: string]: unknown }
+  /** Why the document is not as it is stored, when the source could not read it so: it cannot be taken then. */
+  unreadable?: string
 }
 
 /** Documents in the source's order, with the place behind them. */

@@ -14,5 +14,10 @@ export function parseTime(value: unknown): number | undefined {
   if (Number.isNaN(midnight) || !new Date(midnight).toISOString().startsWith(day)) return undefined
   const zoned = /T.*(Z|[+-]\d\d:?\d\d)$/.test(value) || !value.includes('T') ? value : `${value}Z`
   const time = Date.parse(zoned)
-  return time >= FIRST && time <= LAST ? time : undefined
+  return isTime(time) ? time : undefined
+}
+
+/** True for epoch milliseconds that a document's times can be. */
+export function isTime(ms: number): boolean {
+  return ms >= FIRST && ms <= LAST
 }
