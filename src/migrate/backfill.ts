@@ -2,7 +2,8 @@ import type { Pace } from '../server/services/audit/pace.js'
 import type { Intake, MigrationService, StoredProgress } from '../server/services/migrations.js'
 import { readAhead } from './read-ahead.js'
 import type { Source, SourceBatch } from './sources/contract.js'
-import { exactText, understand } from './understand.js'
+import { exactText } from './understand/json.js'
+import { understand } from './understand.js'
 
 /** What taking documents in needs. */
 export interface Intaking {
