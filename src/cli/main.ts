@@ -10,6 +10,7 @@ import { healthCommand } from './commands/health.js'
 import { ingestCommand } from './commands/ingest.js'
 import { jobsCommand } from './commands/jobs.js'
 import { keysCommand } from './commands/keys.js'
+import { migrateCommand } from './commands/migrate.js'
 import { mirrorCommand } from './commands/mirror.js'
 import { parkedCommand } from './commands/parked.js'
 import { repairCommand } from './commands/repair.js'
@@ -56,6 +57,7 @@ Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usag
     restoreCommand(),
     keysCommand(),
     auditCommand(),
+    migrateCommand(),
     verifyCommand(),
     repairCommand(),
     parkedCommand(),

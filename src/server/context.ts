@@ -44,6 +44,7 @@ import { createKeyService, type KeyService } from './services/keys.js'
 import { createListingService, type ListingService } from './services/listing.js'
 import { type Counters, createCounters } from './services/metrics/counters.js'
 import { createMetricsService, type MetricsService } from './services/metrics.js'
+import { createMigrationService, type MigrationService } from './services/migrations.js'
 import { createMirrorControl, type MirrorControl } from './services/mirror-control.js'
 import { createOverview, type OverviewService } from './services/overview.js'
 import { createParkedService, type ParkedService } from './services/parked.js'
@@ -73,6 +74,7 @@ export interface Context {
   backup: BackupService
   overview: OverviewService
   mirrorControl: MirrorControl
+  migrations: MigrationService
   keys: KeyService
   audit: AuditService
   /** This server's own tokens, once there is what signs and verifies them. */
@@ -279,6 +281,7 @@ export async function openContext(
       status: createStatusService({ pool, registry, mirror, progress }),
       overview: createOverview(pool),
       mirrorControl: createMirrorControl({ pool, hints, log }),
+      migrations: createMigrationService({ pool, registry, hints }),
       keys,
       audit: createAuditService(pool),
       tokensWith: (codec) =>

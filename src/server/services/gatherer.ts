@@ -202,7 +202,7 @@ function changed(outcome: WriteOutcome): boolean {
 }
 
 /** What PostgreSQL says when it refuses one row, for the caller whose row it was. Codes: PostgreSQL, appendix A. */
-export function refusedRow(error: unknown, write: Write): unknown {
+export function refusedRow(error: unknown, write: Pick<Write, 'collection' | 'id'>): unknown {
   switch (codeOf(error)) {
     case '23514': // check_violation: no partition takes the row, so the collection is being dropped
       return new DualstoreError('COLLECTION_NOT_FOUND', `there is no collection "${write.collection}"`)

@@ -1,0 +1,60 @@
+import type { Pace } from '../server/services/audit/pace.js'
+import type { Intake, MigrationService, StoredProgress } from '../server/services/migrations.js'
+import { readAhead } from './read-ahead.js'
+import type { Source, SourceBatch } from './sources/contract.js'
+import { exactText } from './understand/json.js'
+import { understand } from './understand.js'
+
+/** What taking documents in needs. */
+export interface Intaking {
+  source: Source
+  migrations: MigrationService
+  /** Of the migration, and whoever runs it. */
+  id: string
+  runner: string
+  pace: Pace
+  signal: AbortSignal
+  /** Told after each batch how many documents were taken in. */
+  onTaken(collection: string, documents: number): void
+}
+
+/**
+ * Takes all documents of a collection in, from where the stored progress ends. The next batch is read and understood
+ * while PostgreSQL works on the last; no more than these are in memory.
+ */
+export async function backfill(
+  intaking: Intaking,
+  { collection, checkpoint }: StoredProgress,
+): Promise<void> {
+  const { source, migrations, id, runner, pace, signal, onTaken } = intaking
+  const definition = await migrations.definition(collection)
+  let writing = Promise.resolve()
+  try {
+    for await (const batch of readAhead(source.read(collection, checkpoint, signal))) {
+      const documents = batch.documents.map((document) => understand(definition, document))
+      const intake = migrations.prepare({ collection, documents, checkpoint: batch.checkpoint })
+      await writing
+      signal.throwIfAborted()
+      writing = take(intaking, intake, batch).then(() => onTaken(collection, documents.length))
+      writing.catch(() => {})
+      await pace(documents.length)
+    }
+  } finally {
+    // Whatever ends this, nothing is under way any more then.
+    await writing
+  }
+  signal.throwIfAborted()
+  await migrations.endCollection({ id, runner }, collection)
+}
+
+/** Takes a batch in that was prepared; what PostgreSQL refuses is kept as it stands in the source. */
+export async function take(
+  { migrations, id, runner }: Intaking,
+  intake: Intake,
+  batch: SourceBatch,
+): Promise<void> {
+  const originals = new Map(batch.documents.map(({ sourceId, document }) => [sourceId, document]))
+  await migrations.takeIn({ id, runner }, intake, (place) =>
+    exactText(originals.get(intake.sourceIds[place] ?? '') ?? {}),
+  )
+}

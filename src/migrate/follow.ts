@@ -1,0 +1,59 @@
+import type { Lag, StoredProgress } from '../server/services/migrations.js'
+import { type Intaking, take } from './backfill.js'
+import { understand } from './understand.js'
+
+/** How far a follower is behind its source. */
+export interface LagGauge {
+  /** Null as long as nobody follows. */
+  lag(): Lag | null
+  /** Tells what is known to be waiting in a collection. */
+  tell(collection: string, behind: number): void
+}
+
+export function createLagGauge(now: () => number = Date.now): LagGauge {
+  const waiting = new Map<string, number>()
+  let caughtUpAt = now()
+  const behind = () => [...waiting.values()].reduce((sum, documents) => sum + documents, 0)
+  return {
+    lag() {
+      if (waiting.size === 0) return null
+      const at = now()
+      if (behind() === 0) caughtUpAt = at
+      return {
+        behind: behind(),
+        seconds: Math.round((at - caughtUpAt) / 100) / 10,
+        at: new Date(at).toISOString(),
+      }
+    },
+    tell(collection, documents) {
+      waiting.set(collection, documents)
+      if (behind() === 0) caughtUpAt = now()
+    },
+  }
+}
+
+/** Takes in what is written to the source from the stored places on, until the signal comes. */
+export async function follow(
+  intaking: Intaking,
+  progress: readonly StoredProgress[],
+  { gauge, pollMs }: { gauge: LagGauge; pollMs: number },
+): Promise<void> {
+  const { source, migrations, pace, signal, onTaken } = intaking
+  const checkpoints = new Map(progress.map((one) => [one.collection, one.follow_checkpoint ?? '']))
+  for (const collection of checkpoints.keys()) gauge.tell(collection, 0)
+  const collections = [...checkpoints.keys()]
+  for await (const batch of source.follow({ collections, checkpoints, pollMs, signal })) {
+    const { collection, checkpoint, deleted, behind } = batch
+    if (batch.documents.length > 0) gauge.tell(collection, batch.documents.length + behind)
+    if (batch.documents.length > 0 || deleted > 0 || checkpoint !== checkpoints.get(collection)) {
+      const definition = await migrations.definition(collection)
+      const documents = batch.documents.map((document) => understand(definition, document))
+      const intake = migrations.prepare({ collection, documents, checkpoint, deleted, following: true })
+      await take(intaking, intake, batch)
+      checkpoints.set(collection, checkpoint)
+      onTaken(collection, documents.length)
+    }
+    gauge.tell(collection, behind)
+    await pace(batch.documents.length)
+  }
+}
