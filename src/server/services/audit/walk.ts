@@ -128,20 +128,15 @@ export async function walk(
       return skipped.last ?? null
     }
     const chunk = await readChunk(pool, name, after, limit)
-    // Behind the last document comes the range that only the mirror may have something in.
-    const range = { after: after === '' ? undefined : after, upTo: chunk.last }
+    // The last one goes on to where only the mirror may have something. It is the last once and for all: were what has
+    // been added meanwhile another chunk, a collection that grows at its end would never be done.
+    const range = { after: after === '' ? undefined : after, upTo: chunk.isLast ? undefined : chunk.last }
     counts.chunks++
     if (await chunkAgrees(mirror, definition, range, chunk)) {
       counts.documents += chunk.documents
     } else {
       counts.differing_chunks++
-      for await (const { ids, last, documents } of suspects(
-        pool,
-        mirror,
-        definition,
-        range,
-        chunk.position,
-      )) {
+      for await (const { ids, last, documents } of suspects(pool, mirror, definition, range, chunk)) {
         if (ids.length > 0) {
           const findings = await options.settle(definition, ids, run.signal)
           await keep(counts, await options.act(definition, findings, run.signal))
@@ -153,7 +148,7 @@ export async function walk(
       }
     }
     await pace(chunk.documents)
-    return chunk.last ?? null
+    return chunk.isLast ? null : (chunk.last ?? null)
   }
 
   async function foreign(definition: CollectionDefinition, counts: Counts): Promise<void> {
