@@ -45,6 +45,8 @@ export interface WalkOptions {
   /** What is done about the findings of a batch; the answer is what is kept of them. */
   act(definition: CollectionDefinition, findings: Finding[], signal: AbortSignal): Promise<Finding[]>
   random?: () => number
+  /** Documents of a chunk, 1000 by default. */
+  chunkSize?: number | undefined
 }
 
 const CHUNK = 1000
@@ -121,7 +123,10 @@ export async function walk(
     const { pool, mirror } = options
     const { name } = definition
     const { sample, rate } = run.options
-    const limit = Math.max(1, Math.min(CHUNK, Math.ceil((rate ?? Infinity) / CHUNKS_A_SECOND)))
+    const limit = Math.max(
+      1,
+      Math.min(options.chunkSize ?? CHUNK, Math.ceil((rate ?? Infinity) / CHUNKS_A_SECOND)),
+    )
     if (sample !== undefined && (options.random ?? Math.random)() >= sample) {
       const skipped = await skipChunk(pool, name, after, limit)
       counts.skipped += skipped.documents
