@@ -39,11 +39,12 @@ export function testAuditor(
   pool: Pool,
   mirror: Mirror,
   hints: Hints,
-  options: { patienceMs?: number; intervalMs?: number } = {},
+  options: { patienceMs?: number; intervalMs?: number; chunkSize?: number } = {},
 ): Auditor {
   const registry = createRegistry(pool)
   const parked = createParkedService({ pool, registry, mirror })
-  const audited = { pool, registry, mirror, patienceMs: options.patienceMs ?? 5000 }
+  const { patienceMs = 5000, chunkSize = 1000 } = options
+  const audited = { pool, registry, mirror, patienceMs, chunkSize }
   const verification = createVerification(audited)
   const jobs = createJobService({
     pool,

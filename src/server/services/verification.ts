@@ -26,6 +26,8 @@ export interface AuditServiceOptions {
   mirror: Mirror | undefined
   /** How long a document may be on its way to the mirror before it counts as unsettled. */
   patienceMs: number
+  /** Documents that are compared at a time, 1000 by default. */
+  chunkSize?: number
 }
 
 /** What a job is to start with: collections that exist, a mirror to compare with, and a rate when one is set. */
@@ -63,14 +65,14 @@ export function createVerification(options: AuditServiceOptions) {
 
 /** Walks through everything that the job asks for. @throws MIRROR_UNAVAILABLE */
 export async function audit(
-  { pool, registry, mirror, patienceMs }: AuditServiceOptions,
+  { pool, registry, mirror, patienceMs, chunkSize }: AuditServiceOptions,
   run: JobRun<AuditOptions, AuditProgress>,
   act: WalkOptions['act'],
 ): Promise<AuditResult> {
   if (mirror === undefined) throw noMirror()
   const settle = createSettle({ pool, mirror, patienceMs })
   const { counts, not_checked, listed } = await withLeanHeap(() =>
-    walk({ pool, registry, mirror, settle, act }, run),
+    walk({ pool, registry, mirror, settle, act, chunkSize }, run),
   )
   const sum = sumOf(Object.values(counts))
   if (sum.unsettled > 0) not_checked.push(`${sum.unsettled} documents that were on their way to the mirror`)

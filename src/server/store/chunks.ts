@@ -15,6 +15,8 @@ export interface Chunk {
   digest: string
   /** Where the log ended at that moment. */
   position: number
+  /** True when no document stood behind it. */
+  isLast: boolean
 }
 
 /** The chunk behind an id: up to `limit` documents, fewer when they are large. */
@@ -29,20 +31,28 @@ export async function readChunk(
     last: string | null
     digest: string | null
     position: number
+    found: number
   }>(
     on,
     `SELECT dualstore.log_head() AS position, count(*) AS documents, max(id) AS last, encode(sha256(string_agg(
-       sha256(convert_to(id || E'\\n' || version || E'\\n' || item::text, 'UTF8')), '' ORDER BY id)), 'hex') AS digest
+       sha256(convert_to(id || E'\\n' || version || E'\\n' || item::text, 'UTF8')), '' ORDER BY id)), 'hex') AS digest,
+       coalesce(max(found), 0) AS found
      FROM (
-       SELECT *, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before
+       SELECT *, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before, count(*) OVER () AS found
        FROM (SELECT id, version, item, pg_column_size(item) AS size FROM dualstore.documents
              WHERE collection = $1 AND id > $2 ORDER BY id LIMIT $3) d
      ) d WHERE before < $4`,
     [collection, after, limit, CHUNK_BYTES],
     'read_chunk',
   )
-  const { documents = 0, last = null, digest = null, position = 0 } = rows[0] ?? {}
-  return { documents, last: last ?? undefined, digest: digest ?? createDigest().end(), position }
+  const { documents = 0, last = null, digest = null, position = 0, found = 0 } = rows[0] ?? {}
+  return {
+    documents,
+    last: last ?? undefined,
+    digest: digest ?? createDigest().end(),
+    position,
+    isLast: documents === found && found < limit,
+  }
 }
 
 /** The same without looking at the documents themselves. */

@@ -39,13 +39,20 @@ test('a chunk has the hash that its documents give, and changes with each of the
   const digest = createDigest()
   for (const { item } of items.slice(1, 4)) digest.add(item.id, 1, item)
   const chunk = await readChunk(pool, 'session_messages', 'a', 3)
-  expect(chunk).toEqual({ documents: 3, last: '\uff5e', digest: digest.end(), position: 5 })
+  expect(chunk).toEqual({ documents: 3, last: '\uff5e', digest: digest.end(), position: 5, isLast: false })
   expect(await skipChunk(pool, 'session_messages', 'a', 3)).toEqual({ documents: 3, last: '\uff5e' })
 
   await pool.query(`UPDATE dualstore.documents SET item = item WHERE id = 'b'`)
   expect((await readChunk(pool, 'session_messages', 'a', 3)).digest).not.toBe(chunk.digest)
   const end = await readChunk(pool, 'session_messages', '😀', 3)
-  expect(end).toEqual({ documents: 0, last: undefined, digest: createDigest().end(), position: 6 })
+  expect(end).toEqual({
+    documents: 0,
+    last: undefined,
+    digest: createDigest().end(),
+    position: 6,
+    isLast: true,
+  })
+  expect(await readChunk(pool, 'session_messages', 'a', 5)).toMatchObject({ documents: 4, isLast: true })
 })
 
 test('a chunk of large documents holds fewer', async () => {
@@ -56,5 +63,9 @@ test('a chunk of large documents holds fewer', async () => {
      FROM (SELECT string_agg(md5(random()::text), '') AS text FROM generate_series(1, 100000)) t
      WHERE id IN ('z1', 'z2', 'z3')`,
   )
-  expect(await readChunk(pool, 'session_messages', 'b', 1000)).toMatchObject({ documents: 2, last: 'z2' })
+  expect(await readChunk(pool, 'session_messages', 'b', 1000)).toMatchObject({
+    documents: 2,
+    last: 'z2',
+    isLast: false,
+  })
 })

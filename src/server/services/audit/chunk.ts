@@ -41,22 +41,27 @@ export interface Looked {
   documents: number
 }
 
-/** Reads a range on both sides, side by side by ascending id, and tells in batches which documents look different. */
+/**
+ * Reads a range on both sides, side by side by ascending id, and tells in batches which documents look different. Of
+ * PostgreSQL nothing is read behind the chunk, so that it ends whatever is being added there.
+ */
 export async function* suspects(
   pool: Pool,
   mirror: Mirror,
   definition: CollectionDefinition,
   range: IdRange,
-  head: number,
+  chunk: Chunk,
 ): AsyncGenerator<Looked> {
   let looked: Looked = { ids: [], last: '', documents: 0 }
   let size = 0
-  for await (const { id, stored, raw } of sideBySide(pool, mirror, definition, range)) {
+  const { after = '' } = range
+  const ours = storedIn(pool, definition.name, after, chunk.last ?? after)
+  for await (const { id, stored, raw } of sideBySide(ours, mirror.raw(definition, range))) {
     looked.last = id
     if (stored !== undefined) looked.documents++
     // No id of PostgreSQL's holds it, and PostgreSQL cannot even be asked.
     if (id.includes('\0')) continue
-    if (compareDocument(definition, stored, raw, head).kind === 'equal') continue
+    if (compareDocument(definition, stored, raw, chunk.position).kind === 'equal') continue
     looked.ids.push(id)
     size += stored?.text.length ?? JSON.stringify(raw).length
     if (looked.ids.length < BATCH && size < BATCH_TEXT) continue
@@ -75,13 +80,11 @@ interface Pair {
 
 /** Two ordered readings merged: each id once, with what either side has under it. */
 async function* sideBySide(
-  pool: Pool,
-  mirror: Mirror,
-  definition: CollectionDefinition,
-  range: IdRange,
+  ours: AsyncIterable<StoredDocument[]>,
+  theirs: ReturnType<Mirror['raw']>,
 ): AsyncGenerator<Pair> {
-  const stored = each(storedIn(pool, definition.name, range))[Symbol.asyncIterator]()
-  const mirrored = each(mirror.raw(definition, range))[Symbol.asyncIterator]()
+  const stored = each(ours)[Symbol.asyncIterator]()
+  const mirrored = each(theirs)[Symbol.asyncIterator]()
   try {
     let left = await stored.next()
     let right = await mirrored.next()
@@ -105,7 +108,8 @@ async function* sideBySide(
 function storedIn(
   pool: Pool,
   collection: string,
-  { after = '', upTo }: IdRange,
+  after: string,
+  upTo: string,
 ): AsyncIterable<StoredDocument[]> {
   const selection = { collection, schema: {}, filter: everything, text: undefined }
   return scanDocuments(pool, selection, after, upTo)

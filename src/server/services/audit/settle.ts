@@ -24,6 +24,8 @@ export type Settle = (
 ) => Promise<Finding[]>
 
 const POLL_MS = 50
+/** How often a document is looked at; whoever writes it faster than this is not waited for. */
+const LOOKS = 5
 
 /**
  * A document that looked different may only be on its way. The mirror has every change up to its follower's position,
@@ -58,7 +60,7 @@ export function createSettle({ pool, mirror, patienceMs }: SettlerOptions): Sett
     const { name: collection } = definition
     const deadline = Date.now() + patienceMs
     let open = [...ids]
-    while (open.length > 0) {
+    for (let look = 1; open.length > 0; look++) {
       signal.throwIfAborted()
       const { position: mirrored } = await follower()
       const raws = await mirror.rawMany(definition, open)
@@ -88,7 +90,7 @@ export function createSettle({ pool, mirror, patienceMs }: SettlerOptions): Sett
         findings.push(...moving.map((finding): Finding => ({ ...finding, kind: 'unsettled', reason })))
         break
       }
-      if (moving.length > 0 && Date.now() >= deadline) {
+      if (moving.length > 0 && (look === LOOKS || Date.now() >= deadline)) {
         const reason = 'changed again and again while it was looked at'
         findings.push(...moving.map((finding): Finding => ({ ...finding, kind: 'unsettled', reason })))
         break

@@ -45,6 +45,8 @@ export interface WalkOptions {
   /** What is done about the findings of a batch; the answer is what is kept of them. */
   act(definition: CollectionDefinition, findings: Finding[], signal: AbortSignal): Promise<Finding[]>
   random?: () => number
+  /** Documents of a chunk, 1000 by default. */
+  chunkSize?: number | undefined
 }
 
 const CHUNK = 1000
@@ -121,27 +123,25 @@ export async function walk(
     const { pool, mirror } = options
     const { name } = definition
     const { sample, rate } = run.options
-    const limit = Math.max(1, Math.min(CHUNK, Math.ceil((rate ?? Infinity) / CHUNKS_A_SECOND)))
+    const limit = Math.max(
+      1,
+      Math.min(options.chunkSize ?? CHUNK, Math.ceil((rate ?? Infinity) / CHUNKS_A_SECOND)),
+    )
     if (sample !== undefined && (options.random ?? Math.random)() >= sample) {
       const skipped = await skipChunk(pool, name, after, limit)
       counts.skipped += skipped.documents
       return skipped.last ?? null
     }
     const chunk = await readChunk(pool, name, after, limit)
-    // Behind the last document comes the range that only the mirror may have something in.
-    const range = { after: after === '' ? undefined : after, upTo: chunk.last }
+    // The last one goes on to where only the mirror may have something. It is the last once and for all: were what has
+    // been added meanwhile another chunk, a collection that grows at its end would never be done.
+    const range = { after: after === '' ? undefined : after, upTo: chunk.isLast ? undefined : chunk.last }
     counts.chunks++
     if (await chunkAgrees(mirror, definition, range, chunk)) {
       counts.documents += chunk.documents
     } else {
       counts.differing_chunks++
-      for await (const { ids, last, documents } of suspects(
-        pool,
-        mirror,
-        definition,
-        range,
-        chunk.position,
-      )) {
+      for await (const { ids, last, documents } of suspects(pool, mirror, definition, range, chunk)) {
         if (ids.length > 0) {
           const findings = await options.settle(definition, ids, run.signal)
           await keep(counts, await options.act(definition, findings, run.signal))
@@ -153,7 +153,7 @@ export async function walk(
       }
     }
     await pace(chunk.documents)
-    return chunk.last ?? null
+    return chunk.isLast ? null : (chunk.last ?? null)
   }
 
   async function foreign(definition: CollectionDefinition, counts: Counts): Promise<void> {
