@@ -177,7 +177,8 @@ async function explainUntouched(
     const version = versions.get(keyOf(write.collection, write.id))
     // A create that found its id taken stays a conflict although the document may be gone again by now.
     if (write.mode === 'create') outcomes[index] = { outcome: 'exists', version: version ?? 0 }
-    else if (version === undefined) outcomes[index] = { outcome: 'missing' }
+    // Whoever asked for no version found nothing to touch, although there may be a document again by now.
+    else if (version === undefined || write.ifVersion === null) outcomes[index] = { outcome: 'missing' }
     else outcomes[index] = { outcome: 'version_mismatch', version }
   })
 }
