@@ -1,10 +1,6 @@
 import { type Static, Type } from 'typebox'
 import { OVERLAP_SECONDS, PRUNE_SECONDS } from './key-defaults.js'
 
-/** What a caller may do at all, from least to most; each may do what those before it may. */
-export const roles = ['reader', 'writer', 'admin'] as const
-export type Role = (typeof roles)[number]
-
 export const RoleSchema = Type.Union(
   [Type.Literal('reader'), Type.Literal('writer'), Type.Literal('admin')],
   {
