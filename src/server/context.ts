@@ -14,6 +14,7 @@ import { ingestOpencode, keepHouse } from './context/background.js'
 import { openCache } from './context/cache.js'
 import { openIssuer } from './context/issuer.js'
 import { canReachMirror, guard, openDatabase, openMirror } from './context/stores.js'
+import type { EmbeddedServer } from './db/embedded.js'
 import { listen } from './db/listen.js'
 import { migrate, requireMigrated } from './db/migrate.js'
 import { availabilityOf, currentUrl, type Pool, silenceOf, whenRenewed } from './db/pool.js'
@@ -110,6 +111,8 @@ export interface OpenOptions {
    * else's is migrated when its operator says so, not because somebody looked at it.
    */
   migrate: 'any' | 'embedded'
+  /** The embedded PostgreSQL, when it is starting already. */
+  embedded?: Promise<EmbeddedServer> | undefined
 }
 
 /** The composition root. @throws whatever keeps PostgreSQL from being opened; a mirror that is down does not. */
@@ -120,16 +123,14 @@ export async function openContext(
 ): Promise<Context> {
   const closers = createClosers()
   try {
-    const pool = await openDatabase(config, log, closers.add)
+    const pool = await openDatabase(config, log, closers.add, options.embedded)
     const mayMigrate = options.migrate === 'any' || config.databaseUrl === undefined
     await (mayMigrate ? migrate(pool) : requireMigrated(pool))
     await ensureShipped(pool)
-    const { epoch, position } = await readHead(pool)
-
     const hints = createHints(pool)
     closers.add(hints.stop)
     const registry = createRegistry(pool, log)
-    await registry.refresh()
+    const [{ epoch, position }] = await Promise.all([readHead(pool), registry.refresh()])
 
     const counters = createCounters()
     const mirror = config.dualWriteEnabled ? guard(await openMirror(config, log), log, counters) : undefined
@@ -293,7 +294,7 @@ export async function openContext(
           lifetimeMs: config.tokenLifetimeMs,
           clockSkewMs: config.tokenClockSkewMs,
         }),
-      issuer: openIssuer(config, log),
+      issuer: await openIssuer(config, log),
       jobs,
       verification,
       parked,

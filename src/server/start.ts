@@ -1,10 +1,10 @@
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import pino, { type DestinationStream, type Logger, type LoggerOptions } from 'pino'
-import { buildApp } from './app.js'
 import { authIsOn, type Config, type LoadedConfig, requireSafeConfig } from './config/index.js'
 import { openTelemetry, type Telemetry } from './context/telemetry.js'
-import { type Context, openContext } from './context.js'
+import type { Context } from './context.js'
+import { startEmbedded } from './db/embedded.js'
 import { loggedRequest } from './plugins/logged-request.js'
 import { errorForLog } from './services/error-for-log.js'
 import { withoutSecrets } from './services/key-format.js'
@@ -68,7 +68,11 @@ export async function createApp(config: Config, logger: Logger): Promise<Fastify
 }
 
 async function openApp(config: Config, logger: Logger, telemetry: Telemetry): Promise<FastifyInstance> {
-  const context: Context = await openContext(config, logger)
+  // PostgreSQL starts while the rest of the program is read.
+  const embedded = config.databaseUrl === undefined ? startEmbedded(config.dataDir) : undefined
+  embedded?.catch(() => {})
+  const [{ openContext }, { buildApp }] = await Promise.all([import('./context.js'), import('./app.js')])
+  const context = await openContext(config, logger, { migrate: 'any', embedded })
   try {
     await tellAuthentication(context)
     const app = await buildApp(context, logger, telemetry)

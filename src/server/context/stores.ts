@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { Config } from '../config/index.js'
-import { startEmbedded } from '../db/embedded.js'
+import { type EmbeddedServer, startEmbedded } from '../db/embedded.js'
 import { serversOf } from '../db/hosts.js'
 import { availabilityOf, openPool, type Pool, query } from '../db/pool.js'
 import { codeOf, isUnavailable, storeError } from '../db/sqlstate.js'
@@ -12,15 +12,20 @@ import { type GuardedMirror, guardMirror } from '../mirror/guarded.js'
 import type { Counters } from '../services/metrics/counters.js'
 import { readFollowers } from '../store/positions.js'
 
-/** Opens PostgreSQL, the embedded one unless there is a URL. @throws STORE_UNAVAILABLE that says where and why */
+/**
+ * Opens PostgreSQL, the embedded one unless there is a URL.
+ * @param embedded The embedded one, when it is starting already.
+ * @throws STORE_UNAVAILABLE that says where and why
+ */
 export async function openDatabase(
   config: Config,
   log: Log,
   onClose: (close: () => Promise<void>) => void,
+  embedded?: Promise<EmbeddedServer>,
 ): Promise<Pool> {
   let url = config.databaseUrl
   if (url === undefined) {
-    const server = await startEmbedded(config.dataDir)
+    const server = await (embedded ?? startEmbedded(config.dataDir))
     onClose(() => server.close())
     log.warn({ dataDir: config.dataDir }, 'using the embedded PostgreSQL; set DATABASE_URL to use your own')
     url = server.url

@@ -1,5 +1,6 @@
-import { Value } from 'typebox/value'
+import type * as typeboxValue from 'typebox/value'
 import { type Fault, invalid, invalidAll } from '../errors.js'
+import { lazily } from '../lazy.js'
 import {
   CollectionDefinition,
   type CollectionInput,
@@ -9,6 +10,8 @@ import {
 } from '../schemas/collection.js'
 import { compileItemValidator } from './item-validator.js'
 import { storageFault } from './storable.js'
+
+const value = lazily<typeof typeboxValue>('typebox/value')
 
 /** Every instance keeps all definitions compiled and reads them again every second. */
 const MAX_DEFINITION = 65_536
@@ -33,10 +36,12 @@ export function completeDefinition(input: CollectionInput): CollectionDefinition
 
 /** @throws INVALID_DEFINITION */
 export function checkDefinition(definition: CollectionDefinition): void {
-  const faults: Fault[] = Value.Errors(CollectionDefinition, definition).map((error) => ({
-    field: error.instancePath.slice(1).replaceAll('/', '.') || 'definition',
-    message: error.message,
-  }))
+  const faults: Fault[] = value()
+    .Errors(CollectionDefinition, definition)
+    .map((error) => ({
+      field: error.instancePath.slice(1).replaceAll('/', '.') || 'definition',
+      message: error.message,
+    }))
   if ((RESERVED_COLLECTION_NAMES as readonly string[]).includes(definition.name)) {
     faults.push({
       field: 'name',

@@ -1,7 +1,7 @@
 import { everything, type Filter } from '../filter/ast.js'
-import { type Role, roles } from '../schemas/roles.js'
+import { type Role, roles } from '../schemas/key-defaults.js'
 
-export { type Role, roles } from '../schemas/roles.js'
+export { type Role, roles } from '../schemas/key-defaults.js'
 
 /** Names of collections, or patterns in which `*` stands for any characters. */
 export interface CollectionScopes {

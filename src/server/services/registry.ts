@@ -74,14 +74,24 @@ export function createRegistry(pool: Pool, log?: Log): Registry {
   }
 }
 
-/** What was stored by an earlier version must not keep this one from starting, even if its pattern can be slow. */
+/**
+ * What was stored by an earlier version must not keep this one from starting, even if its pattern can be slow. Compiled
+ * when it is first needed, unless there may be something to warn of: a start need not wait for it.
+ */
 function compileStored({ name, schema }: CollectionDefinition, log: Log | undefined): ItemValidator {
-  return compileItemValidator(schema, {
-    onUnsafePattern: (pattern) =>
-      log?.warn(
-        { collection: name, pattern },
-        'a pattern of this collection cannot be tried in linear time: whoever may write to it can stop this server ' +
-          'for a while; change the definition',
-      ),
-  })
+  const compile = () =>
+    compileItemValidator(schema, {
+      onUnsafePattern: (pattern) =>
+        log?.warn(
+          { collection: name, pattern },
+          'a pattern of this collection cannot be tried in linear time: whoever may write to it can stop this server ' +
+            'for a while; change the definition',
+        ),
+    })
+  if (JSON.stringify(schema).includes('"pattern')) return compile()
+  let validate: ItemValidator | undefined
+  return (fields, path) => {
+    validate ??= compile()
+    return validate(fields, path)
+  }
 }

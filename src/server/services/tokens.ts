@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { decodeProtectedHeader } from 'jose'
+import type * as jose from 'jose'
 import { LRUCache } from 'lru-cache'
-import { Value } from 'typebox/value'
+import type * as typeboxValue from 'typebox/value'
 import type { Pool } from '../db/pool.js'
 import { DualstoreError, invalid } from '../errors.js'
 import { parseFilter } from '../filter/parse.js'
 import { printFilter } from '../filter/print.js'
+import { lazily } from '../lazy.js'
 import { type TokenAnswer, TokenClaims, type TokenRequest } from '../schemas/token.js'
 import type { TokenSecret } from '../store/token-secrets.js'
 import { recordAudit } from './audit.js'
@@ -14,6 +15,9 @@ import type { KeyService } from './keys.js'
 import type { Access, Principal } from './principal.js'
 import { rightsOfToken } from './token-rights.js'
 import { MAX_TOKEN_LIFETIME_MS, type TokenSecrets } from './token-secrets.js'
+
+const value = lazily<typeof typeboxValue>('typebox/value')
+const jwt = lazily<typeof jose>('jose')
 
 /** In both, `iss` and `aud`: another deployment's tokens are told apart by their secrets. */
 export const OWN_ISSUER = 'dualstore'
@@ -79,7 +83,7 @@ export function createTokenService({
     const secret = KID.test(kid) ? await secrets.find(kid) : undefined
     if (secret === undefined) throw refused()
     const claims = codec.verify(token, secret)
-    if (!Value.Check(TokenClaims, claims)) throw refused()
+    if (!value().Check(TokenClaims, claims)) throw refused()
     const { iat, exp, use } = claims
     if (iat * 1000 > now() + clockSkewMs || (exp - iat) * 1000 > MAX_TOKEN_LIFETIME_MS) throw refused()
     return { principal: principalOf(claims), kid, use, worthlessAt: exp * 1000 + clockSkewMs }
@@ -180,7 +184,7 @@ export function algorithmOf(text: string): string | undefined {
 /** Nothing else of a header is ever looked at: keys and addresses in it (jwk, jku, x5u) are the sender's own. */
 function headerOf(token: string): { alg: string; kid: string } {
   try {
-    const { alg, kid } = decodeProtectedHeader(token)
+    const { alg, kid } = jwt().decodeProtectedHeader(token)
     return { alg: String(alg), kid: typeof kid === 'string' ? kid : '' }
   } catch {
     throw refused()

@@ -1,5 +1,5 @@
 import { type Queryable, query } from '../db/pool.js'
-import type { Role } from '../schemas/roles.js'
+import type { Role } from '../schemas/key-defaults.js'
 
 /** What there is to check about a key, and the version of all keys at which it was read. Times in epoch milliseconds. */
 export interface KeyRow {

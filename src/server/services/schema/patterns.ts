@@ -1,6 +1,6 @@
-import { createRequire } from 'node:module'
 import type { CodeOptions } from 'ajv'
 import type * as re2 from 're2js'
+import { lazily } from '../../lazy.js'
 
 type RegExpEngine = NonNullable<CodeOptions['regExp']>
 interface Compiled {
@@ -68,10 +68,5 @@ export function placeOfPattern(schema: unknown, pattern: string): string | undef
   return undefined
 }
 
-let loaded: typeof re2 | undefined
-
 /** Only who meets a pattern pays for the engine; the registry compiles where nothing can be awaited. */
-function load(): typeof re2 {
-  loaded ??= createRequire(import.meta.url)('re2js') as typeof re2
-  return loaded
-}
+const load = lazily<typeof re2>('re2js')
