@@ -124,7 +124,12 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   await app.register(keyRoutes, { prefix: apiPrefix, keys, audit })
   await app.register(bulkRoutes, { prefix: apiPrefix, documents, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })
-  await app.register(streamingRoutes, { prefix: apiPrefix, streams, enabled: config.sseEnabled })
+  await app.register(streamingRoutes, {
+    prefix: apiPrefix,
+    streams,
+    enabled: config.sseEnabled,
+    defaultFormat: config.streamFormat,
+  })
   await app.register(documentAuditRoutes, { prefix: apiPrefix, documentAudit })
   await app.register(jobRoutes, { prefix: apiPrefix, jobs: context.jobs })
   await app.register(parkedRoutes, { prefix: apiPrefix, parked: context.parked, foreign: context.foreign })

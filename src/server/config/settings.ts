@@ -337,6 +337,11 @@ export const settings = {
   sseHeartbeatInterval: streams(integer(10, DAY_MS, 'milliseconds'), 30_000, ['SSE_HEARTBEAT_INTERVAL'], {
     help: 'How often a quiet stream is sent a heartbeat.',
   }),
+  streamFormat: streams(oneOf('named', 'message'), 'named', ['DUALSTORE_STREAM_FORMAT'], {
+    help:
+      'Form of streams whose clients do not ask for one: "message" has no event names, as clients of the simplified ' +
+      'legacy server expect it.',
+  }),
   streamMaxConnections: streams(integer(0, 1_000_000), 20_000, ['DUALSTORE_STREAM_MAX_CONNECTIONS'], {
     help: 'Most streams of this process; more are answered with 503.',
   }),
