@@ -9,6 +9,7 @@ import { registerAuth, registerRights } from './plugins/auth.js'
 import { registerBodyTimeouts } from './plugins/body-timeouts.js'
 import { answerClientError } from './plugins/client-errors.js'
 import { httpOptions, registerConnections } from './plugins/connections.js'
+import { registerDeprecation } from './plugins/deprecation.js'
 import { registerErrors, sendError } from './plugins/errors.js'
 import { registerMetrics } from './plugins/metrics.js'
 import { registerOpenApi } from './plugins/openapi.js'
@@ -107,6 +108,7 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     legacyAnswers: legacyToken !== undefined,
     failures: createAuthFailures({ perMinute: config.authAttemptsPerMinute }),
   })
+  registerDeprecation(app, config)
   // Before rights: who is refused by them is counted too.
   await registerRateLimits(app, config)
   if (authIsOn(config)) registerRights(app)

@@ -73,18 +73,33 @@ test.each(['the recorded contract', 'the stand-in'])(
 describe.runIf(mongo).each(['a', 'b'] as const)('against the stand-in for variant %s', (variant) => {
   test('nothing is breaking, and what differs is told with its defect', async () => {
     const report = await check(target, legacyUrl[variant], { writeLegacy: true, heartbeatMs: 2000 })
+    const more = variant === 'b' ? [7] : []
     expect(breaking(report)).toEqual([])
     expect(report).toMatchObject({ compatible: true, variant })
     expect(report.summary['documented fix']).toBeGreaterThan(20)
-    expect([...defects(report)]).toEqual(expect.arrayContaining([2, 3, 4, 5, 6, 8, 9]))
+    expect([...defects(report)]).toEqual(expect.arrayContaining([2, 3, 4, 5, 6, 8, 9, ...more]))
   })
 })
 
-test.each(['a', 'b'] as const)(
-  'nothing is breaking against the recorded contract of variant %s',
-  async (variant) => {
-    const report = await check(target, undefined, { variant })
-    expect(breaking(report)).toEqual([])
-    expect(report.reference).toBe('recorded contract')
-  },
-)
+test('nothing is breaking against the recorded contract of variant b', async () => {
+  const report = await check(target, undefined, { variant: 'b' })
+  expect(breaking(report)).toEqual([])
+  expect(report.reference).toBe('recorded contract')
+})
+
+test.runIf(mongo)('an update that the legacy server made is no difference (defect 1)', async () => {
+  const legacy = await filledLegacyServer(mongo!, 'a', { AGENT_NAME: 'updated' })
+  const changed = await filledDualstore()
+  await legacy.update('agent_tasks', 'age_11', { status: 'completed' })
+  await fetch(`${changed}/api/v1/agent_tasks/age_11`, {
+    method: 'PATCH',
+    headers: { 'content-type': 'application/json', connection: 'close' },
+    body: '{"status":"completed"}',
+  }).then((answer) => answer.arrayBuffer())
+  const report = await check(changed, legacy.url, { writeTarget: false })
+  expect(breaking(report)).toEqual([])
+  const item = report.findings.find(({ name }) => name === 'GET /api/v1/agent_tasks/age_11')
+  expect(item?.differences).toContainEqual(
+    expect.objectContaining({ where: 'body.data.status', defect: 1, legacy: '"pending"' }),
+  )
+})

@@ -1,5 +1,6 @@
 import type { Answer, Exchange, Frame } from './exchange.js'
 import { compareLists } from './lists.js'
+import { compareRaw } from './raw.js'
 import { type Route, routeOf } from './routes.js'
 import { compareValues, type Difference, type Fields, type Mode, member } from './values.js'
 
@@ -58,6 +59,7 @@ function compareHeaders({ kind }: Route, legacy: Answer, target: Answer): Differ
 
 function compareBodies(route: Route, legacy: Answer, target: Answer, mode: Mode): Difference[] {
   if (legacy.frames !== undefined || target.frames !== undefined) return compareStreams(legacy, target, mode)
+  if (route.kind === 'debug' && mode === 'value') return compareRaw(legacy.body, target.body)
   if (route.kind === 'create' && generatedAlike(legacy.body, target.body))
     return compareValues(withoutId(legacy.body), withoutId(target.body), 'body', mode)
   if (route.kind !== 'list' || mode === 'shape' || !Array.isArray(member(target.body, 'data')))

@@ -219,8 +219,7 @@ export const rules: readonly Rule[] = [
   {
     name: 'raw documents are stored otherwise',
     class: 'additive',
-    sentence:
-      'Raw documents are shown as the mirror holds them; the ten newest are others when times are equal.',
+    sentence: 'Raw documents are shown as the mirror holds them.',
     explains: ({ where, kind }, { route }) =>
       route.kind === 'debug' && where !== 'status' && /^body\.\w+\[\]\../.test(where) && kind !== 'missing',
   },

@@ -1,5 +1,6 @@
 import {
   databaseName,
+  date,
   flag,
   integer,
   type Kind,
@@ -60,6 +61,11 @@ export const settings = {
   apiVersion: server(text, '1.0.0', ['API_VERSION'], { help: 'Version that / and /health tell.' }),
   dataDir: server(text, './.dualstore', ['DUALSTORE_DATA_DIR'], {
     help: 'Where the embedded PostgreSQL and the embedded mirror keep their files.',
+  }),
+  legacySunset: server(date, undefined, ['LEGACY_SUNSET'], {
+    help:
+      'When legacy-only forms stop working, for the headers Deprecation and Sunset of their answers. Unset: no such ' +
+      'header.',
   }),
   nodeEnv: server(text, 'production', ['NODE_ENV'], {
     help: '"development" prints logs for people and puts messages into answers with status 500.',
