@@ -3,6 +3,7 @@ import { withoutSecrets } from '../server/services/key-format.js'
 import { auditCommand } from './commands/audit.js'
 import { backupCommand } from './commands/backup.js'
 import { collectionsCommand } from './commands/collections.js'
+import { compatCheckCommand } from './commands/compat-check.js'
 import { configCommand } from './commands/config.js'
 import { dbCommand } from './commands/db.js'
 import { doctorCommand } from './commands/doctor.js'
@@ -62,6 +63,7 @@ Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usag
     repairCommand(),
     parkedCommand(),
     jobsCommand(),
+    compatCheckCommand(),
   ]
   for (const command of commands) program.addCommand(command)
   hardened(program)

@@ -12,6 +12,7 @@ import { registerBodyTimeouts } from './plugins/body-timeouts.js'
 import { answerClientError } from './plugins/client-errors.js'
 import { registerCompression } from './plugins/compression.js'
 import { httpOptions, registerConnections } from './plugins/connections.js'
+import { registerDeprecation } from './plugins/deprecation.js'
 import { registerErrors, sendError } from './plugins/errors.js'
 import { registerMetrics } from './plugins/metrics.js'
 import { registerOpenApi } from './plugins/openapi.js'
@@ -125,6 +126,7 @@ export async function buildApp(
     legacyAnswers: legacyToken !== undefined,
     failures: createAuthFailures({ perMinute: config.authAttemptsPerMinute }),
   })
+  registerDeprecation(app, config)
   // Before rights: who is refused by them is counted too.
   await registerRateLimits(app, config)
   if (authIsOn(config)) registerRights(app)
@@ -142,7 +144,12 @@ export async function buildApp(
   await app.register(keyRoutes, { prefix: apiPrefix, keys, audit })
   await app.register(bulkRoutes, { prefix: apiPrefix, documents, transfer })
   await app.register(importRoutes, { prefix: apiPrefix, transfer, maxLineBytes: config.bodyLimitBytes })
-  await app.register(streamingRoutes, { prefix: apiPrefix, streams, enabled: config.sseEnabled })
+  await app.register(streamingRoutes, {
+    prefix: apiPrefix,
+    streams,
+    enabled: config.sseEnabled,
+    defaultFormat: config.streamFormat,
+  })
   await app.register(documentAuditRoutes, { prefix: apiPrefix, documentAudit })
   await app.register(jobRoutes, { prefix: apiPrefix, jobs: context.jobs })
   await app.register(parkedRoutes, { prefix: apiPrefix, parked: context.parked, foreign: context.foreign })

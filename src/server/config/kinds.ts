@@ -62,6 +62,18 @@ export const list: Kind<readonly string[]> = {
   },
 }
 
+/** A day or a moment, kept as ISO 8601 UTC with milliseconds. */
+export const date: Kind<string> = {
+  allowed: 'an ISO 8601 date such as 2027-06-30 or 2027-06-30T00:00:00Z',
+  parse: (value) => {
+    const whole = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d))?$/.test(value)
+    const time = whole ? new Date(value) : undefined
+    if (time === undefined || Number.isNaN(time.getTime())) return undefined
+    // JavaScript reads February 30th as March 2nd.
+    return value.length > 10 || time.toISOString().startsWith(value) ? time.toISOString() : undefined
+  },
+}
+
 /** A connection string of one of the given schemes. */
 export function url(...schemes: readonly string[]): Kind<string> {
   return {

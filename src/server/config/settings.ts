@@ -1,5 +1,6 @@
 import {
   databaseName,
+  date,
   flag,
   integer,
   type Kind,
@@ -41,6 +42,11 @@ export const settings = {
   apiVersion: server(text, '1.0.0', ['API_VERSION'], { help: 'Version that / and /health tell.' }),
   dataDir: server(text, './.dualstore', ['DUALSTORE_DATA_DIR'], {
     help: 'Where the embedded PostgreSQL and the embedded mirror keep their files.',
+  }),
+  legacySunset: server(date, undefined, ['LEGACY_SUNSET'], {
+    help:
+      'When legacy-only forms stop working, for the headers Deprecation and Sunset of their answers. Unset: no such ' +
+      'header.',
   }),
   nodeEnv: server(text, 'production', ['NODE_ENV'], {
     help: '"development" prints logs for people and puts messages into answers with status 500.',
@@ -329,6 +335,11 @@ export const settings = {
   }),
   sseHeartbeatInterval: streams(integer(10, DAY_MS, 'milliseconds'), 30_000, ['SSE_HEARTBEAT_INTERVAL'], {
     help: 'How often a quiet stream is sent a heartbeat.',
+  }),
+  streamFormat: streams(oneOf('named', 'message'), 'named', ['DUALSTORE_STREAM_FORMAT'], {
+    help:
+      'Form of streams whose clients do not ask for one: "message" has no event names, as clients of the simplified ' +
+      'legacy server expect it.',
   }),
   streamMaxConnections: streams(integer(0, 1_000_000), 20_000, ['DUALSTORE_STREAM_MAX_CONNECTIONS'], {
     help: 'Most streams of this process; more are answered with 503.',

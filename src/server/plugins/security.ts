@@ -5,12 +5,15 @@ import type { Config } from '../config/index.js'
 
 /** Headers a browser client may read and send besides the simple ones. */
 const EXPOSED = [
+  'deprecation',
   'etag',
+  'link',
   'location',
   'ratelimit-limit',
   'ratelimit-remaining',
   'ratelimit-reset',
   'retry-after',
+  'sunset',
   'x-dualstore-position',
   'x-dualstore-source',
   'x-request-id',

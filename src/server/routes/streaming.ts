@@ -12,6 +12,8 @@ export interface StreamingRoutesOptions {
   streams: StreamService
   /** SSE_ENABLED of the legacy server. */
   enabled: boolean
+  /** For clients that do not ask for one. */
+  defaultFormat: 'named' | 'message'
 }
 
 const tags = ['streams']
@@ -27,7 +29,7 @@ const events = { 200: Type.String({ description: 'Server-sent events, see docs/s
 
 /** The change log for clients: server-sent events and polling. */
 export const streamingRoutes: FastifyPluginAsyncTypebox<StreamingRoutesOptions> = async (app, options) => {
-  const { streams, enabled } = options
+  const { streams, enabled, defaultFormat } = options
 
   app.get(
     '/stream/:collection',
@@ -108,7 +110,7 @@ export const streamingRoutes: FastifyPluginAsyncTypebox<StreamingRoutesOptions> 
     const connect = await streams.open(request.access, {
       collections,
       query,
-      format: query.format,
+      format: query.format ?? defaultFormat,
       lastEventId: typeof given === 'string' && given !== '' ? given : undefined,
       since: query.last_event_id,
       snapshot: query.from === 'snapshot' || query.created_after !== undefined,

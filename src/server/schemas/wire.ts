@@ -109,10 +109,12 @@ export const StreamQuery = Type.Object({
     default: 'now',
     description: 'snapshot: the matching documents first; created_after implies it',
   }),
-  format: Type.Union([Type.Literal('named'), Type.Literal('message')], {
-    default: 'named',
-    description: 'message: without event names, for onmessage',
-  }),
+  format: Type.Optional(
+    Type.Union([Type.Literal('named'), Type.Literal('message')], {
+      description:
+        'message: without event names, for onmessage. Unset: as the server is set, named by default',
+    }),
+  ),
 })
 
 export const StreamHeaders = Type.Object({
