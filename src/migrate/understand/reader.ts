@@ -104,7 +104,10 @@ export class LegacyReader {
   #time(places: readonly Place[]): number | undefined {
     for (const place of places) {
       const part = this.#parts[place[0]]
-      const found = readTime(part.peek(place[1]))
+      const value = part.peek(place[1])
+      const found = readTime(value)
+      // A null is taken, because it says the same as nothing.
+      if (value === undefined) part.take(place[1])
       if (found === undefined) continue
       part.take(place[1])
       if (found.oddity !== null) this.#oddities.add(found.oddity)
@@ -228,7 +231,10 @@ export class LegacyReader {
 
 /** What the legacy store noted about its vector copy, and its copy of the timestamp. */
 function isBookkeeping(name: string, value: unknown): boolean {
-  return name.startsWith('vectorWrite') || (name === 'timestamp' && readTime(value) !== undefined)
+  return (
+    name.startsWith('vectorWrite') ||
+    (name === 'timestamp' && (value === null || readTime(value) !== undefined))
+  )
 }
 
 function freeName(object: JsonFields, name: string): string {

@@ -1,5 +1,5 @@
 import type { LegacyDocument } from '../mirror/contract.js'
-import { fromLegacy, toLegacy } from '../mirror/legacy-shape.js'
+import { fromLegacy } from '../mirror/legacy-shape.js'
 import type { CollectionDefinition } from '../schemas/collection.js'
 import type { Item } from '../schemas/item.js'
 
@@ -13,13 +13,4 @@ export function isMirrored(document: { readonly [field: string]: unknown }): boo
   if (!Object.hasOwn(document, 'dualstore')) return false
   const { dualstore } = document
   return typeof dualstore === 'object' && dualstore !== null && 'seq' in dualstore
-}
-
-/** The item as the legacy server would have stored it, without what dualstore adds: fields it has no place for are left out. */
-export function legacyFields(
-  definition: CollectionDefinition,
-  item: Item,
-): Omit<LegacyDocument, '_id' | 'dualstore'> {
-  const { id, text, timestamp, metadata } = toLegacy(definition, { item, seq: 0, version: 0 })
-  return { id, text, timestamp, metadata }
 }
