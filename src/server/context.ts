@@ -138,6 +138,7 @@ export async function openContext(
         return retrying(() => writeDocuments(pool, writes))
       },
       refuse: refusedRow,
+      maxWaiting: config.maxWaitingWrites,
     })
     closers.add(() => gatherer.drain())
     let following = false
