@@ -6,10 +6,13 @@ import { dataDirectory } from '../support/directory.js'
 import { startServer } from '../support/serve.js'
 import { Connection, type LoadAnswer } from './support/load/connection.js'
 
-// npm run test:overload. SECONDS is how long the overload lasts, TIMES how many times the capacity is asked for.
+// npm run test:overload. SECONDS is how long the overload lasts, TIMES how many times the capacity is asked for, and
+// REFUSED_MS what 99 of 100 refusals may take; the clients' own work on the same processors is in it.
 const seconds = Number(process.env.SECONDS ?? 20)
 const times = Number(process.env.TIMES ?? 3)
+const WARM_SECONDS = 10
 const CAPACITY_SECONDS = 5
+const refusedMs = Number(process.env.REFUSED_MS ?? 1000)
 const CAPACITY_CLIENTS = 128
 /** Connections that may wait for an answer at once. */
 const MAX_CLIENTS = 4000
@@ -22,8 +25,7 @@ test(`${times} times what the server can take is refused quickly, and loses noth
   const server = await startServer({
     DATABASE_URL: url,
     DUALSTORE_DATA_DIR: await dataDirectory(),
-    DUALSTORE_MAX_WAITING_WRITES: '500',
-    LOG_LEVEL: 'silent',
+    DUALSTORE_MAX_WAITING_WRITES: '200',
   })
   const idle: Connection[] = []
   const acknowledged: string[] = []
@@ -31,7 +33,7 @@ test(`${times} times what the server can take is refused quickly, and loses noth
   let open = 0
   let number = 0
   let unsent = 0
-  let broken = 0
+  const broken: string[] = []
 
   const post = async (connection: Connection): Promise<LoadAnswer> => {
     const id = `over-${number++}`
@@ -57,20 +59,25 @@ test(`${times} times what the server can take is refused quickly, and loses noth
         answers.push(answer)
         idle.push(used)
       },
-      () => {
-        broken++
+      (error: Error) => {
+        broken.push(error.message)
         open--
       },
     )
   }
 
   try {
-    const until = performance.now() + CAPACITY_SECONDS * 1000
+    // Code is compiled and connections are opened before anything is measured.
+    const from = performance.now() + WARM_SECONDS * 1000
+    const until = from + CAPACITY_SECONDS * 1000
     let taken = 0
     await Promise.all(
       Array.from({ length: CAPACITY_CLIENTS }, async () => {
         const connection = new Connection(server.url)
-        for (; performance.now() < until; taken++) expect((await post(connection)).status).toBe(201)
+        while (performance.now() < until) {
+          expect((await post(connection)).status).toBe(201)
+          if (performance.now() > from) taken++
+        }
         connection.close()
       }),
     )
@@ -104,13 +111,13 @@ test(`${times} times what the server can take is refused quickly, and loses noth
     report['until all were answered, ms'] = Math.round(drained)
     report['next request: status, ms'] = `${first.status}, ${Math.round(first.ms)}`
 
-    expect(broken).toBe(0)
+    expect(broken).toEqual([])
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([201, 503]))
     for (const { head, body } of refused) {
       expect(head).toMatch(/\r\nretry-after: \d+/i)
       expect(JSON.parse(body)).toMatchObject({ success: false, code: 'OVERLOADED' })
     }
-    expect(percentile(taken503, 0.99)).toBeLessThan(2000)
+    expect(percentile(taken503, 0.99)).toBeLessThan(refusedMs)
     expect(first.status).toBe(201)
     const { rows } = await pool.query<{ id: string }>(
       `SELECT id FROM dualstore.documents WHERE collection = 'session_messages'`,
