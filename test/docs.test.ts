@@ -4,7 +4,12 @@ import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const pages = ['README.md', ...readdirSync(join(root, 'docs')).map((file) => `docs/${file}`)]
+const pages = [
+  'README.md',
+  ...readdirSync(join(root, 'docs'))
+    .filter((file) => /[.](md|yml)$/.test(file))
+    .map((file) => `docs/${file}`),
+]
 const read = (page: string) => readFileSync(join(root, page), 'utf8')
 
 test.each(pages)('%s links only to what exists', (page) => {

@@ -149,6 +149,7 @@ export async function openContext(
         }
       },
       refuse: refusedRow,
+      maxWaiting: config.maxWaitingWrites,
     })
     closers.add(() => gatherer.drain())
     let following = false

@@ -288,6 +288,9 @@ export const settings = {
     ['DUALSTORE_ANSWER_IDLE_TIMEOUT_MS'],
     { help: 'How long a client may read nothing of its answer; then it is disconnected.' },
   ),
+  maxWaitingWrites: limits(integer(1, 1_000_000), 20_000, ['DUALSTORE_MAX_WAITING_WRITES'], {
+    help: 'Most writes that wait for a statement; more get 503 at once. Fewer: answers come sooner under overload.',
+  }),
   maxEventLoopDelayMs: limits(
     integer(0, 600_000, 'milliseconds'),
     1000,

@@ -21,10 +21,11 @@ export function registerActivity(app: FastifyInstance, { tracing, serverTiming }
   const watched = new WeakMap<FastifyRequest, Watched>()
 
   app.addHook('onRequest', (request, _reply, done) => {
-    if (isHealth(request) || request.routeOptions.url === '/metrics') return done()
+    const route = request.routeOptions.url ?? 'none'
+    if (isHealth(request) || route === '/metrics') return done()
     const span = tracing?.request({
       method: request.method,
-      route: request.routeOptions.url ?? 'none',
+      route,
       path: withoutSecrets(request.url.split('?', 1)[0] ?? ''),
       requestId: request.id,
       headers: request.headers,

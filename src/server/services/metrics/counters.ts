@@ -1,39 +1,24 @@
 import { Counter, Histogram, Registry } from 'prom-client'
 import { type Trouble, troubles } from '../../mirror/trouble.js'
-
-/** One request that was answered. */
-export interface AnsweredRequest {
-  method: string
-  /** The pattern of its route, such as /api/v1/:collection/:id; `none` when no route took it. */
-  route: string
-  status: number
-  seconds: number
-}
+import { type Answered, createDurations } from './durations.js'
 
 /** What is counted as it happens: nothing but additions, so that nobody has to wait for it. */
 export interface Counters {
   registry: Registry
-  answered(request: AnsweredRequest): void
+  /** What counts the answers of a route, named by its pattern such as /api/v1/:collection/:id; `none` for no route. */
+  route(method: string, route: string): Answered
   /** One statement for so many writes (I11). */
   gathered(rows: number): void
   /** One attempt to apply changes to the mirror. */
   applied(documents: number, ms: number, trouble: Trouble | undefined): void
 }
 
-const REQUEST_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 const APPLY_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 const BATCH_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 500]
 
 export function createCounters(): Counters {
   const registry = new Registry()
   const registers = [registry]
-  const requests = new Histogram({
-    name: 'dualstore_http_request_duration_seconds',
-    help: 'Time to answer requests, by route pattern and status; its count is the number of requests.',
-    labelNames: ['method', 'route', 'status'],
-    buckets: REQUEST_BUCKETS,
-    registers,
-  })
   const batches = new Histogram({
     name: 'dualstore_gather_batch_size',
     help: 'Writes that shared a statement.',
@@ -60,19 +45,9 @@ export function createCounters(): Counters {
   // A rate needs the zero before the first failure.
   for (const kind of troubles) failures.inc({ kind }, 0)
 
-  // Labels are looked up once for each route and status, not with each request.
-  const known = new Map<string, { observe(seconds: number): void }>()
   return {
     registry,
-    answered({ method, route, status, seconds }) {
-      const key = `${method} ${status} ${route}`
-      let child = known.get(key)
-      if (child === undefined) {
-        child = requests.labels({ method, route, status: String(status) })
-        known.set(key, child)
-      }
-      child.observe(seconds)
-    },
+    route: createDurations(registry),
     gathered: (rows) => batches.observe(rows),
     applied(documents, ms, trouble) {
       durations.observe(ms / 1000)

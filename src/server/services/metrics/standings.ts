@@ -1,92 +1,52 @@
 import { Gauge, type Registry } from 'prom-client'
-import { availabilityOf, type Pool } from '../../db/pool.js'
+import type { Pool } from '../../db/pool.js'
 import { MIRROR_FOLLOWER } from '../../followers/mirror.js'
 import type { Progress } from '../../followers/progress.js'
+import { readSizes } from '../../store/sizes.js'
 import { readStandings, type Standing } from '../../store/standings.js'
+import { createReading, type Reading } from './reading.js'
 
-/** How long the one statement of a scrape may take before what was known last is told. */
-const LIMIT_MS = 500
+/** Sizes change slowly, and take a look at every file. */
+const SIZES_MS = 30_000
 
 /**
- * Registers what only PostgreSQL knows: how each follower stands. One small statement is asked for them all. While
- * PostgreSQL is away, or slow, the last answer is told again, with what this process knows itself, and
- * dualstore_postgres_up is 0.
+ * Registers what only PostgreSQL knows: how each follower stands, and how much it holds. One small statement a scrape
+ * is asked for all followers. While PostgreSQL is away, or slow, the last answer is told again, with what this process
+ * knows itself, and dualstore_postgres_up is 0.
  */
 export function registerStandings(registry: Registry, pool: Pool, progress: Progress | undefined): void {
-  const registers = [registry]
-  let known: Standing[] = []
-  let reading: Promise<void> | undefined
-  let up = false
-
-  /** What PostgreSQL says, or nothing new when it does not answer in time. */
-  const refresh = async (): Promise<void> => {
-    if (availabilityOf(pool).reach.state !== 'closed') {
-      up = false
-      return
-    }
-    let late: NodeJS.Timeout | undefined
-    // One that takes longer goes on, and a second is not asked beside it.
-    reading ??= readStandings(pool)
-      .then((standings) => {
-        known = standings
-        up = true
-      })
-      .catch(() => {
-        up = false
-      })
-      .finally(() => {
-        reading = undefined
-      })
-    const limit = new Promise<'late'>((resolve) => {
-      late = setTimeout(() => resolve('late'), LIMIT_MS)
+  const standings = createReading(pool, readStandings)
+  const sizes = createReading(pool, readSizes, SIZES_MS)
+  const gauge = (name: string, help: string, reading: Reading<unknown>, read: () => number | undefined) =>
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      async collect() {
+        await reading.refresh()
+        this.set(read() ?? 0)
+      },
     })
-    if ((await Promise.race([reading, limit])) === 'late') up = false
-    clearTimeout(late)
-  }
-
-  new Gauge({
-    name: 'dualstore_postgres_up',
-    help: '1 when PostgreSQL answered the question of this reading.',
-    registers,
-    // Collected first, and awaited: the others tell what it has read.
-    async collect() {
-      await refreshed()
-      this.set(up ? 1 : 0)
-    },
-  })
-  let refreshing: Promise<void> | undefined
-  /** All gauges of one reading share one question. */
-  const refreshed = () => {
-    refreshing ??= refresh().finally(() => {
-      setImmediate(() => {
-        refreshing = undefined
-      })
-    })
-    return refreshing
-  }
+  gauge('dualstore_postgres_up', '1 when PostgreSQL answered the question of this reading.', standings, () =>
+    standings.up ? 1 : 0,
+  )
+  gauge('dualstore_log_head', 'Position of the newest change.', standings, () => standings.known?.[0]?.head)
+  gauge('dualstore_log_floor', 'Changes up to this position are gone.', sizes, () => sizes.known?.floor)
+  gauge('dualstore_log_size_bytes', 'The change log on disk.', sizes, () => sizes.known?.log)
+  gauge('dualstore_postgres_size_bytes', 'The database on disk.', sizes, () => sizes.known?.database)
 
   const each = (name: string, help: string, read: (standing: Standing) => number) =>
     new Gauge({
       name,
       help,
       labelNames: ['follower'],
-      registers,
+      registers: [registry],
       async collect() {
-        await refreshed()
+        await standings.refresh()
         this.reset()
-        for (const standing of known) this.set({ follower: standing.id }, read(standing))
+        for (const standing of standings.known ?? []) this.set({ follower: standing.id }, read(standing))
       },
     })
-
-  new Gauge({
-    name: 'dualstore_log_head',
-    help: 'Position of the newest change.',
-    registers,
-    async collect() {
-      await refreshed()
-      this.set(known[0]?.head ?? 0)
-    },
-  })
   const positionOf = ({ id, position }: Standing) =>
     id === MIRROR_FOLLOWER ? Math.max(position, progress?.position ?? 0) : position
   each('dualstore_follower_position', 'Position up to which a follower has applied.', positionOf)

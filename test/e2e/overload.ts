@@ -1,0 +1,134 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { afterAll, expect, test } from 'vitest'
+import { percentile } from '../bench/rounds.js'
+import { testDatabase } from '../support/database.js'
+import { dataDirectory } from '../support/directory.js'
+import { startServer } from '../support/serve.js'
+import { Connection, type LoadAnswer } from './support/load/connection.js'
+
+// npm run test:overload. SECONDS is how long the overload lasts, TIMES how many times the capacity is asked for, and
+// REFUSED_MS what 99 of 100 refusals may take; the clients' own work on the same processors is in it.
+const seconds = Number(process.env.SECONDS ?? 20)
+const times = Number(process.env.TIMES ?? 3)
+const WARM_SECONDS = 10
+const CAPACITY_SECONDS = 5
+const refusedMs = Number(process.env.REFUSED_MS ?? 1000)
+const CAPACITY_CLIENTS = 128
+/** Connections that may wait for an answer at once. */
+const MAX_CLIENTS = 4000
+const TICK_MS = 10
+const PATH = '/api/v1/session_messages'
+const report: Record<string, unknown> = {}
+
+test(`${times} times what the server can take is refused quickly, and loses nothing`, async () => {
+  const { url, pool } = await testDatabase()
+  const server = await startServer({
+    DATABASE_URL: url,
+    DUALSTORE_DATA_DIR: await dataDirectory(),
+    DUALSTORE_MAX_WAITING_WRITES: '200',
+  })
+  const idle: Connection[] = []
+  const acknowledged: string[] = []
+  const answers: LoadAnswer[] = []
+  let open = 0
+  let number = 0
+  let unsent = 0
+  const broken: string[] = []
+
+  const post = async (connection: Connection): Promise<LoadAnswer> => {
+    const id = `over-${number++}`
+    const body = JSON.stringify({ id, session_id: 'ses_1', role: 'user', content: 'x'.repeat(400) })
+    const answer = await connection.send('POST', PATH, body)
+    if (answer.status === 201) acknowledged.push(id)
+    return answer
+  }
+  /** Sends one, whatever became of those before: this client does not wait. */
+  const fire = () => {
+    let connection = idle.pop()
+    if (connection === undefined) {
+      if (open >= MAX_CLIENTS) {
+        unsent++
+        return
+      }
+      open++
+      connection = new Connection(server.url)
+    }
+    const used = connection
+    post(used).then(
+      (answer) => {
+        answers.push(answer)
+        idle.push(used)
+      },
+      (error: Error) => {
+        broken.push(error.message)
+        open--
+      },
+    )
+  }
+
+  try {
+    // Code is compiled and connections are opened before anything is measured.
+    const from = performance.now() + WARM_SECONDS * 1000
+    const until = from + CAPACITY_SECONDS * 1000
+    let taken = 0
+    await Promise.all(
+      Array.from({ length: CAPACITY_CLIENTS }, async () => {
+        const connection = new Connection(server.url)
+        while (performance.now() < until) {
+          expect((await post(connection)).status).toBe(201)
+          if (performance.now() > from) taken++
+        }
+        connection.close()
+      }),
+    )
+    const capacity = taken / CAPACITY_SECONDS
+
+    const began = performance.now()
+    let sent = 0
+    while (performance.now() - began < seconds * 1000) {
+      const due = Math.floor(((performance.now() - began) / 1000) * capacity * times)
+      for (; sent < due; sent++) fire()
+      await delay(TICK_MS)
+    }
+    const ended = performance.now()
+    const settled = () => idle.length === open
+    while (!settled()) await delay(1)
+    const drained = performance.now() - ended
+    // The first request behind it, on a fresh connection.
+    const next = new Connection(server.url)
+    const first = await post(next)
+    next.close()
+
+    const refused = answers.filter(({ status }) => status === 503)
+    const taken503 = refused.map(({ ms }) => ms)
+    report['capacity, writes/s'] = Math.round(capacity)
+    report['offered, writes/s'] = Math.round((sent - unsent) / seconds)
+    report['taken, writes/s'] = Math.round((answers.length - refused.length) / seconds)
+    report['refused, p50 and p99 ms'] = [0.5, 0.99]
+      .map((share) => Math.round(percentile(taken503, share)))
+      .join(', ')
+    report['not sent: every client waited'] = unsent
+    report['until all were answered, ms'] = Math.round(drained)
+    report['next request: status, ms'] = `${first.status}, ${Math.round(first.ms)}`
+
+    expect(broken).toEqual([])
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([201, 503]))
+    for (const { head, body } of refused) {
+      expect(head).toMatch(/\r\nretry-after: \d+/i)
+      expect(JSON.parse(body)).toMatchObject({ success: false, code: 'OVERLOADED' })
+    }
+    expect(percentile(taken503, 0.99)).toBeLessThan(refusedMs)
+    expect(first.status).toBe(201)
+    const { rows } = await pool.query<{ id: string }>(
+      `SELECT id FROM dualstore.documents WHERE collection = 'session_messages'`,
+    )
+    const stored = new Set(rows.map(({ id }) => id))
+    expect(acknowledged.filter((id) => !stored.has(id))).toEqual([])
+    expect(acknowledged.length).toBeGreaterThan(taken)
+  } finally {
+    for (const connection of idle) connection.close()
+    await server.kill9()
+  }
+})
+
+afterAll(() => console.table(report))
