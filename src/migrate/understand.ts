@@ -10,6 +10,8 @@ import { planOf } from './understand/plan.js'
 import { LegacyReader } from './understand/reader.js'
 import { Refusal } from './understand/refusal.js'
 
+export { exactText }
+
 /**
  * What a document of the legacy store means as an item of the collection, whoever wrote it and in whatever form
  * (legacy contract, sections 8 and 9). Pure: the same document always means the same. Never throws.

@@ -41,6 +41,7 @@ export const catalogue = {
   SCHEMA_TOO_NEW: { status: 500, error: 'Database is of a newer version' },
   INVALID_ARCHIVE: { status: 500, error: 'Invalid archive' },
   EMBEDDED_STORE: { status: 500, error: 'Embedded store could not start' },
+  SOURCE_UNAVAILABLE: { status: 503, error: 'Source of the migration unavailable', retryable: true },
   PROVIDER_UNAVAILABLE: { status: 503, error: 'Provider unavailable', retryable: true },
 } as const satisfies Record<string, { status: number; error: string; retryable?: boolean }>
 
