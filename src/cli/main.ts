@@ -32,6 +32,8 @@ export function buildProgram(): Command {
     .description('Agent data in PostgreSQL, mirrored into MongoDB: server and tools')
     .version(version(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
+    // A command with commands below it and options of its own tells by their place whose they are.
+    .enablePositionalOptions()
     .addHelpText(
       'after',
       `

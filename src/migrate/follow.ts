@@ -51,9 +51,10 @@ export async function follow(
       const intake = migrations.prepare({ collection, documents, checkpoint, deleted, following: true })
       await take(intaking, intake, batch)
       checkpoints.set(collection, checkpoint)
-      onTaken(collection, documents.length)
     }
     gauge.tell(collection, behind)
+    // Also when nothing was written: both ends are there.
+    onTaken(collection, batch.documents.length)
     await pace(batch.documents.length)
   }
 }

@@ -73,7 +73,7 @@ Examples:
       const named = flags.quarantine
       if (named !== undefined && !flags.dryRun) await quarantineTarget(named, flags.yes)
       await withLocalStores(flags, { migrate: 'any' }, async (context, signal) => {
-        const source = await openSource(flags, { look: flags.dryRun ?? false })
+        const source = await openSource(flags, context.log, { look: flags.dryRun ?? false })
         try {
           await (flags.dryRun ? plan : run)(context, source, flags, signal)
         } finally {

@@ -16,6 +16,8 @@ export interface ReadOptions {
   filter?: Document
   /** Canonical extended JSON of the `_id` to go on behind. */
   after?: string | null
+  /** Documents in one batch. */
+  size?: number | undefined
   signal: AbortSignal
 }
 
@@ -25,9 +27,9 @@ export interface ReadOptions {
  */
 export async function* readBatches(
   collection: Collection,
-  { filter = {}, after = null, signal }: ReadOptions,
+  { filter = {}, after = null, size = BATCH, signal }: ReadOptions,
 ): AsyncGenerator<SourceBatch> {
-  const options: FindOptions = { sort: { _id: 1 }, batchSize: BATCH, raw: true }
+  const options: FindOptions = { sort: { _id: 1 }, batchSize: size, raw: true }
   if (after !== null) {
     // A comparison would leave out every other type of `_id`; the bound of an index does not. It includes itself.
     options.min = { _id: EJSON.parse(after, { relaxed: false }) }

@@ -14,6 +14,8 @@ export interface MongoSourceOptions {
   agentName: string
   /** Follow by change stream where the source gives one; true by default. */
   changeStreams?: boolean
+  /** Documents in one batch; 1,000 by default. */
+  batch?: number
   /** Milliseconds to find the server and to connect to it; 10 seconds by default. */
   connectTimeoutMs?: number
   log?: { warn(fields: object, message: string): void }
@@ -29,7 +31,7 @@ const ANSWER_TIMEOUT_MS = 600_000
  * @throws INVALID_REQUEST when the connection string cannot be read.
  */
 export function openMongoSource(options: MongoSourceOptions): Source {
-  const { database, agentName, changeStreams = true, log } = options
+  const { database, agentName, changeStreams = true, batch, log } = options
   const client = newClient(options)
   const { srvHost, hosts } = client.options
   const servers = srvHost ?? hosts.map(String).sort().join(',')
@@ -87,7 +89,7 @@ export function openMongoSource(options: MongoSourceOptions): Source {
       }),
 
     read: (collection, checkpoint, signal) =>
-      sequence(collection, (there) => readBatches(there, { after: checkpoint, signal })),
+      sequence(collection, (there) => readBatches(there, { after: checkpoint, size: batch, signal })),
 
     follow: ({ collections, checkpoints, pollMs, signal }) =>
       merge(

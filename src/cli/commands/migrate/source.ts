@@ -2,9 +2,12 @@ import { readFile } from 'node:fs/promises'
 import { text as readAll } from 'node:stream/consumers'
 import { type Command, Option } from 'commander'
 import type { Source } from '../../../migrate/sources/contract.js'
+import type { Context } from '../../../server/context.js'
 import { DualstoreError, invalid } from '../../../server/errors.js'
 import { checkedUrl } from '../../client/open.js'
 import { printable, say } from '../../output.js'
+
+type Log = Pick<Context['log'], 'warn'>
 
 /** Where the documents come from. */
 export interface SourceFlags {
@@ -41,8 +44,8 @@ export function addSource(command: Command): Command {
  * @throws INVALID_REQUEST naming the flag; CONFIRMATION_REQUIRED for a lossy source without --accept-loss, unless it
  * is only to be looked at
  */
-export async function openSource(flags: SourceFlags, { look }: { look: boolean }): Promise<Source> {
-  const source = await opened(flags)
+export async function openSource(flags: SourceFlags, log: Log, { look }: { look: boolean }): Promise<Source> {
+  const source = await opened(flags, log)
   try {
     const losses = await source.losses()
     for (const loss of losses) say(`loss: ${printable(loss)}`)
@@ -59,17 +62,20 @@ export async function openSource(flags: SourceFlags, { look }: { look: boolean }
   }
 }
 
-async function opened({ mongoUri, url, agentName, database, batch, ...flags }: SourceFlags): Promise<Source> {
+async function opened(
+  { mongoUri, url, agentName, database, batch, ...flags }: SourceFlags,
+  log: Log,
+): Promise<Source> {
   if (url !== undefined) {
     const { openHttpSource } = await import('../../../migrate/sources/http.js')
     const token = flags.tokenFile === undefined ? flags.token : await readToken(flags.tokenFile)
-    return openHttpSource({ url: checkedUrl(url, '--url', 'the token goes into --token-file'), token, batch })
+    return openHttpSource({ url: checkedUrl(url, '--url', 'the token goes into --token-file'), token })
   }
   if (mongoUri === undefined) {
     throw invalid('--mongo-uri', "is missing: the legacy server's MongoDB, or --url for the server itself")
   }
   const { openMongoSource } = await import('../../../migrate/sources/mongo.js')
-  return openMongoSource({ uri: mongoUri, agentName, database, batch })
+  return openMongoSource({ uri: mongoUri, agentName, database, batch, log })
 }
 
 /** @throws INVALID_REQUEST naming the flag */
