@@ -1,4 +1,5 @@
-import { type Queryable, query } from '../db/pool.js'
+import { type Pool, type Queryable, query } from '../db/pool.js'
+import { codeOf } from '../db/sqlstate.js'
 import { type Origin, originOf } from './origin.js'
 
 /** How a document is written; migrations 0002 and 0006 say what each mode does. */
@@ -70,24 +71,49 @@ const keyOf = (collection: string, id: string) => `${collection}\u0000${id}`
  * Writes many documents in one statement, each at most once, and tells each one's outcome. A document that was taken,
  * missing or of another version does not disturb the others; a row that PostgreSQL refuses fails the whole statement.
  */
-export function writeDocuments(on: Queryable, writes: readonly Write[]): Promise<WriteResult> {
-  return areCreates(writes) ? createDocuments(on, writes) : writeMixed(on, writes)
+export async function writeDocuments(on: Pool, writes: readonly Write[]): Promise<WriteResult> {
+  const collection = newIn(writes)
+  if (collection === undefined) return writeMixed(on, writes)
+  const contested = contestedIn(on)
+  if (!contested.has(collection)) {
+    try {
+      return await createDocuments(on, collection, writes)
+    } catch (error) {
+      if (codeOf(error) !== UNIQUE_VIOLATION) throw error
+      contested.add(collection)
+    }
+  }
+  const result = await writeMixed(on, writes)
+  if (result.outcomes.every(({ outcome }) => outcome === 'created')) contested.delete(collection)
+  return result
 }
 
-/** Nothing but new documents of one collection, without keys: the most frequent call, with a statement of its own. */
-function areCreates(writes: readonly Write[]): boolean {
+const UNIQUE_VIOLATION = '23505'
+const contestedCollections = new WeakMap<Pool, Set<string>>()
+
+/** Collections in which an id was taken when it was last tried: an import that was done before goes on so. */
+function contestedIn(pool: Pool): Set<string> {
+  const known = contestedCollections.get(pool) ?? new Set()
+  contestedCollections.set(pool, known)
+  return known
+}
+
+/** The collection of writes that are all of new documents without keys, by far the most frequent. */
+function newIn(writes: readonly Write[]): string | undefined {
   const collection = writes[0]?.collection
-  return writes.every(
+  const plain = writes.every(
     (write) => write.mode === 'create' && write.idempotency === null && write.collection === collection,
   )
+  return plain ? collection : undefined
 }
 
-async function createDocuments(on: Queryable, writes: readonly Write[]): Promise<WriteResult> {
-  const [row] = await query<{ head: number | null; created: string[] | null }>(
+/** Creates documents in the least time. @throws what PostgreSQL says when an id is taken; nothing is created then */
+async function createDocuments(on: Pool, collection: string, writes: readonly Write[]): Promise<WriteResult> {
+  const [row] = await query<{ head: number }>(
     on,
-    'SELECT * FROM dualstore.create_documents($1, $2, $3, $4, $5)',
+    'SELECT dualstore.create_documents($1, $2, $3, $4, $5) AS head',
     [
-      writes[0]?.collection,
+      collection,
       arrayOf(writes),
       bigints(writes.map((write) => write.createdAt)),
       bigints(writes.map((write) => write.updatedAt)),
@@ -95,15 +121,9 @@ async function createDocuments(on: Queryable, writes: readonly Write[]): Promise
     ],
     'create_documents',
   )
-  const created = row?.created ? new Set(row.created) : undefined
-  const outcomes = writes.map((write) =>
-    created === undefined || created.has(write.id) ? CREATED : undefined,
-  )
-  if (created !== undefined) await explainUntouched(on, writes, outcomes)
-  return { outcomes: outcomes as WriteOutcome[], position: row?.head ?? null }
+  const outcome: WriteOutcome = { outcome: 'created', version: 1, text: null }
+  return { outcomes: writes.map(() => outcome), position: row?.head ?? null }
 }
-
-const CREATED: WriteOutcome = { outcome: 'created', version: 1, text: null }
 
 /** The items are JSON text already: joined, not parsed and printed again. */
 function arrayOf(writes: readonly Write[]): string {
