@@ -9,7 +9,7 @@ import { fileTarget } from '../file-target.js'
 import { interruptible } from '../interrupt.js'
 import { splitLines } from '../lines.js'
 import { counted, print, printable, say } from '../output.js'
-import { EXIT_FOUND } from '../report.js'
+import { EXIT_FOUND, EXIT_INTERRUPTED } from '../report.js'
 
 interface CompatFlags {
   target: string
@@ -129,6 +129,7 @@ async function run(flags: CompatFlags): Promise<void> {
       `${fixes} documented, ${breaking} breaking${report.interrupted ? '; interrupted' : ''}`,
   )
   if (!report.compatible) process.exitCode = EXIT_FOUND
+  if (report.interrupted) process.exitCode = EXIT_INTERRUPTED
 }
 
 async function checked(flags: CompatFlags, common: Common): Promise<Report> {
@@ -168,7 +169,9 @@ async function shadowed(
     if (!flags.verbose && finding.class !== 'breaking') return
     for (const row of rowsOfFinding(finding, flags.verbose === true)) say(row.map(printable).join('\t'))
   }
-  const shadow = await startShadow({ ...common, legacy, listen, onFinding })
+  const shadow = await startShadow({ ...common, legacy, listen, onFinding }).catch((error: Error) => {
+    throw 'syscall' in error ? invalid('--shadow', `cannot be listened on: ${error.message}`) : error
+  })
   say(`listens on ${shadow.url} in front of ${legacy.url}; Ctrl-C ends it and prints the report`)
   await new Promise<void>((resolve) => {
     signal.addEventListener('abort', () => resolve(), { once: true })

@@ -25,8 +25,6 @@ export interface CheckOptions {
   heartbeatMs: number
   /** Ends the walk between two requests; what was found until then is reported. */
   signal: AbortSignal
-  /** Called before each request. */
-  onProgress?: (done: number, total: number) => void
 }
 
 /** How long a stream may take to say that it is there. */
@@ -34,7 +32,7 @@ const CONNECT_MS = 3000
 
 /** Asks both servers the same, everything the legacy contract knows, and says what every difference means. */
 export async function checkCompatibility(options: CheckOptions): Promise<Report> {
-  const { target, legacy, signal, onProgress } = options
+  const { target, legacy, signal } = options
   const found = await survey(target, legacy, options.variant)
   const tag = randomBytes(6).toString('hex')
   const reads = readCases(found.known, found.variant)
@@ -45,7 +43,6 @@ export async function checkCompatibility(options: CheckOptions): Promise<Report>
   try {
     for (const [index, one] of all.entries()) {
       if (signal.aborted) break
-      onProgress?.(index, all.length)
       results.push(await walk.run(one, index >= reads.length))
     }
   } finally {

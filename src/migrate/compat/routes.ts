@@ -23,7 +23,7 @@ const outside: Readonly<Record<string, Route['kind']>> = {
 
 /** Which of the legacy server's routes a request is for. */
 export function routeOf(method: string, path: string): Route {
-  const { pathname, searchParams: query } = new URL(path, 'http://host')
+  const { pathname, searchParams: query } = partsOf(path)
   if (method === 'OPTIONS') return { kind: 'preflight' }
   const reads = method === 'GET' || method === 'HEAD'
   const fixed = outside[pathname]
@@ -45,6 +45,12 @@ export function routeOf(method: string, path: string): Route {
 /** True when a request changes nothing on either server. */
 export function isRead(method: string): boolean {
   return ['GET', 'HEAD', 'OPTIONS'].includes(method.toUpperCase())
+}
+
+/** The path and the query of what a client asked for, which may be anything that HTTP lets through. */
+export function partsOf(path: string): Pick<URL, 'pathname' | 'searchParams'> {
+  const text = `http://host${path}`
+  return URL.canParse(text) ? new URL(text) : { pathname: path, searchParams: new URLSearchParams() }
 }
 
 function decoded(text: string): string {

@@ -1,5 +1,11 @@
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, request as requestHttp, type ServerResponse } from 'node:http'
+import {
+  type ClientRequest,
+  createServer,
+  type IncomingMessage,
+  request as requestHttp,
+  type ServerResponse,
+} from 'node:http'
 import { request as requestHttps } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { EVENT_STREAM } from '../../server/schemas/media-types.js'
@@ -9,7 +15,7 @@ import { comparedOf } from './compare.js'
 import type { Variant } from './contract.js'
 import { type Exchange, headersOf, parsed, type Side } from './exchange.js'
 import { type Finding, type Report, reportOf, resultOf } from './findings.js'
-import { MADE_UP_ID, routeOf } from './routes.js'
+import { MADE_UP_ID, partsOf, routeOf } from './routes.js'
 import { survey } from './survey.js'
 
 export interface ShadowOptions {
@@ -29,7 +35,7 @@ export interface Shadow {
   url: string
   /** What was found until now. */
   report(): Report
-  /** Stops listening, waits for comparisons that are under way, and tells what was found. */
+  /** Stops listening, waits for comparisons that are under way, leaves the others, and tells what was found. */
   stop(): Promise<Report>
 }
 
@@ -41,6 +47,9 @@ const MAX_WAITING = 200
 const CONCURRENCY = 4
 /** How long the target may be behind the legacy server: then a difference is looked at once more. */
 const SETTLE_MS = 1500
+
+/** Above the 60 s of common balancers. */
+const KEEP_ALIVE_MS = 72_000
 
 /** Of one connection and none of the next (RFC 9110, section 7.6.1). */
 const HOP_BY_HOP = [
@@ -103,10 +112,14 @@ export async function startShadow(options: ShadowOptions): Promise<Shadow> {
   const work = async () => {
     running++
     for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) {
-      const finding = await compare(job)
+      // Whatever goes wrong with a comparison, clients of the proxy must not notice.
+      const finding = await compare(job).catch(() => undefined)
       held -= job.text.length
-      counts.compared++
-      if (collector.add(finding)) onFinding(finding)
+      if (finding === undefined) counts.dropped++
+      else {
+        counts.compared++
+        if (collector.add(finding)) onFinding(finding)
+      }
     }
     running--
     if (running === 0) idle()
@@ -155,24 +168,30 @@ export async function startShadow(options: ShadowOptions): Promise<Shadow> {
     })
   }
 
-  const send = legacy.url.startsWith('https:') ? requestHttps : requestHttp
+  const upstreamOf = requesterOf(legacy.url)
   const server = createServer((request, response) => {
-    const upstream = send(`${legacy.url}${request.url}`, {
-      method: request.method ?? 'GET',
-      headers: forwarded(request, legacy.url),
-    })
+    const refuse = (status: number, error: string, message: string) => {
+      if (response.headersSent) return void response.destroy()
+      response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
+      response.end(JSON.stringify({ success: false, error, message }))
+    }
+    let upstream: ClientRequest
+    try {
+      upstream = upstreamOf(request)
+    } catch (error) {
+      return refuse(400, 'Invalid request', (error as Error).message)
+    }
     upstream.once('response', (answer) => {
       copy(request, answer)
       passOn(answer, response)
     })
-    upstream.on('error', (error) => {
-      if (response.headersSent) return void response.destroy()
-      response.writeHead(502, { 'content-type': 'application/json; charset=utf-8' })
-      response.end(JSON.stringify({ success: false, error: 'Bad gateway', message: error.message }))
-    })
+    upstream.on('error', (error) => refuse(502, 'Bad gateway', error.message))
     response.once('close', () => upstream.destroy())
     request.pipe(upstream)
   })
+  // A long upload is the legacy server's to end.
+  server.requestTimeout = 0
+  server.keepAliveTimeout = KEEP_ALIVE_MS
   server.listen(listen.port, listen.host)
   await once(server, 'listening')
   const { address, port } = server.address() as AddressInfo
@@ -192,6 +211,7 @@ export async function startShadow(options: ShadowOptions): Promise<Shadow> {
     report,
     async stop() {
       stopping.abort()
+      counts.dropped += waiting.splice(0).length
       const closed = once(server, 'close')
       server.close()
       server.closeAllConnections()
@@ -204,6 +224,27 @@ export async function startShadow(options: ShadowOptions): Promise<Shadow> {
       return report()
     },
   }
+}
+
+/**
+ * Sends requests on as they came, path and all. Each on a connection of its own: one that is kept may be closed by the
+ * server just when it is used again.
+ * @throws when it cannot be sent on at all
+ */
+function requesterOf(legacyUrl: string): (request: IncomingMessage) => ClientRequest {
+  const { protocol, hostname, port, pathname } = new URL(legacyUrl)
+  const send = protocol === 'https:' ? requestHttps : requestHttp
+  const host = hostname.replace(/^\[|\]$/g, '')
+  return (request) =>
+    send({
+      protocol,
+      host,
+      port,
+      path: `${pathname.replace(/\/$/, '')}${request.url}`,
+      method: request.method ?? 'GET',
+      headers: forwarded(request, legacyUrl),
+      agent: false,
+    })
 }
 
 /** Status, headers and bytes as they come, framing aside. */
@@ -245,7 +286,7 @@ function without(headers: Record<string, string>, names: readonly string[]): Rec
 /** Requests of one kind: the same route with the same parameters, whatever their values. */
 function kindOf({ method, path }: Exchange): string {
   const route = routeOf(method, path)
-  const parameters = [...new URL(path, 'http://host').searchParams.keys()].sort().map((name) => `${name}=…`)
+  const parameters = [...partsOf(path).searchParams.keys()].sort().map((name) => `${name}=…`)
   const query = parameters.length > 0 ? `?${parameters.join('&')}` : ''
   if (route.kind !== 'item') return `${method} ${path.split('?')[0]}${query}`
   const id = MADE_UP_ID.test(route.id) ? '<id from a list>' : '<id>'

@@ -17,11 +17,13 @@ export type Fields = Readonly<Record<string, unknown>>
 export type Mode = 'value' | 'shape'
 
 /** Members that are compared by type: they say who answers and when, or are for people. */
-const FREE = /^body\.(name|description|version|uptime|message)$|\.(client_id|clientId)$/
+const FREE = /^body\.(name|description|version|uptime|message)$|^stream .*\.(client_id|clientId)$/
 /** Members whose text the contract fixes. */
 const FIXED =
   /^body\.(success|error|status|pagination\.(limit|offset)|endpoints\..*)$|^stream .*(\.type|\.collection|\.message)$/
-const TIME = /(^|\.)(created_at|updated_at|timestamp)$/
+/** Times of the servers; what stands in a document under such a name is a value like any other. */
+const TIME =
+  /^body\.(timestamp|data(\[\])?\.(created_at|updated_at)|\w+\[\]\.(timestamp|metadata\.updated_at))$|^stream .*\.timestamp$/
 const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 
 /** Every difference of two JSON values. Times are compared by format, positions in arrays are not told apart. */
