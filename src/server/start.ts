@@ -125,12 +125,16 @@ export async function serve({ config, withoutEffect }: LoadedConfig): Promise<Ru
   }
 }
 
+/** Connections that may wait to be accepted, as far as the system allows. Node's 511 are few when everybody comes back. */
+const BACKLOG = 4096
+
 async function listening(config: Config, logger: Logger): Promise<{ app: FastifyInstance; url: string }> {
   const app = await createApp(config, logger)
   try {
     const url = await app.listen({
       host: config.host,
       port: config.port,
+      backlog: BACKLOG,
       listenTextResolver: (address) => `dualstore listens on ${address}`,
     })
     return { app, url }
