@@ -11,6 +11,7 @@ import { readHead } from './changes/read.js'
 import { createClosers } from './closing.js'
 import { authIsOn, type Config } from './config/index.js'
 import { ingestOpencode, keepHouse } from './context/background.js'
+import { openCache } from './context/cache.js'
 import { openIssuer } from './context/issuer.js'
 import { canReachMirror, guard, openDatabase, openMirror } from './context/stores.js'
 import { listen } from './db/listen.js'
@@ -45,6 +46,7 @@ import { createMetricsService, type MetricsService } from './services/metrics.js
 import { createMirrorControl, type MirrorControl } from './services/mirror-control.js'
 import { createOverview, type OverviewService } from './services/overview.js'
 import { createParkedService, type ParkedService } from './services/parked.js'
+import { createReader } from './services/reader.js'
 import { createRegistry } from './services/registry.js'
 import { createRepair } from './services/repair.js'
 import { createStatusService, type StatusService } from './services/status.js'
@@ -54,7 +56,7 @@ import { createTokenService, type TokenCodec, type TokenService } from './servic
 import { createTransferService, type TransferService } from './services/transfer.js'
 import { completeAudit, createVerification, type Verification } from './services/verification.js'
 import { createWriter } from './services/writer.js'
-import { writeDocuments } from './store/documents.js'
+import { readDocuments, writeDocuments } from './store/documents.js'
 
 /** Everything opened and wired: what the HTTP routes and the CLI work with. */
 export interface Context {
@@ -131,16 +133,34 @@ export async function openContext(
     if (mirror !== undefined) closers.add(() => mirror.close())
     const progress = mirror && createProgress()
 
+    const { cache, follower: cacheFollower } = openCache(config, { pool, hints, log }) ?? {}
     const gatherer = createGatherer({
-      run: (writes) => {
+      async run(writes) {
         counters.gathered(writes.length)
-        return retrying(() => writeDocuments(pool, writes))
+        try {
+          return await retrying(() => writeDocuments(pool, writes))
+        } finally {
+          // Before anybody is told, and after a failure too: it may have been written all the same.
+          if (cache !== undefined) for (const { collection, id } of writes) cache.forget(collection, id)
+        }
       },
       refuse: refusedRow,
     })
     closers.add(() => gatherer.drain())
     let following = false
     const writer = createWriter({ pool, gatherer })
+    const reader = createReader({
+      async run(collection, ids) {
+        const fill = cache?.beginFill()
+        try {
+          const found = await readDocuments(pool, collection, ids)
+          if (fill !== undefined) for (const document of found) fill.keep(collection, document)
+          return found
+        } finally {
+          fill?.end()
+        }
+      },
+    })
     const consistency = createConsistency({
       pool,
       epoch,
@@ -189,6 +209,7 @@ export async function openContext(
         ? undefined
         : createMetricsService({
             counters,
+            cache,
             version: config.apiVersion,
             pool,
             mirror,
@@ -199,7 +220,16 @@ export async function openContext(
     closers.add(() => metrics?.close())
     log.debug({ epoch, position }, 'context is open')
     const instance = `${process.pid}-${randomUUID()}`
-    const documents = createDocumentService({ pool, registry, writer, hints, consistency, fallback })
+    const documents = createDocumentService({
+      pool,
+      registry,
+      reader,
+      writer,
+      cache,
+      hints,
+      consistency,
+      fallback,
+    })
     const transfer = createTransferService({ pool, registry, listing, writer, hints, consistency, mirror })
     const parked = createParkedService({ pool, registry, mirror })
     const audited = { pool, registry, mirror, patienceMs: config.waitTimeoutMs }
@@ -240,7 +270,7 @@ export async function openContext(
       mirror,
       documents,
       listing,
-      collections: createCollectionService({ pool, registry, hints }),
+      collections: createCollectionService({ pool, registry, hints, onDropped: () => cache?.forgetAll() }),
       transfer,
       streams,
       backup: createBackupService({ pool, hints, mirror }),
@@ -291,6 +321,10 @@ export async function openContext(
           closers.add(keyCache.watch(KEYS_POLL_MS))
           closers.add(keyUsage.watch(KEY_USAGE_MS))
           closers.add(tokenSecrets.watch(TOKEN_SECRETS_REFRESH_MS))
+        }
+        if (cacheFollower !== undefined) {
+          cacheFollower.run()
+          closers.add(() => cacheFollower.stop())
         }
         closers.add(keepHouse(pool, config.idempotencyTtlMs, log))
         const retention = createLeased({

@@ -46,6 +46,7 @@ const limits = inGroup('Limits')
 const docs = inGroup('API documentation')
 const streams = inGroup('Streams')
 const cache = inGroup('Cache')
+const legacy = inGroup('Legacy')
 const ingest = inGroup('Ingest')
 const metrics = inGroup('Metrics')
 const DAY_MS = 86_400_000
@@ -347,22 +348,26 @@ export const settings = {
     { help: 'Most streams of one address; more are answered with 429.' },
   ),
 
+  cacheMaxBytes: cache(integer(0, 2 ** 40, 'bytes'), 32 * 1024 ** 2, ['DUALSTORE_CACHE_MAX_BYTES'], {
+    help: 'Memory for answers of single documents. 0: nothing is kept.',
+  }),
+  cacheMaxSize: cache(integer(0, 1_000_000_000), undefined, ['CACHE_MAX_SIZE'], {
+    help: 'Most documents that are kept. 0: none. Unset: as many as there is memory for.',
+  }),
+  cacheTtlSeconds: cache(integer(0, 86_400, 'seconds'), 300, ['CACHE_TTL_SECONDS'], {
+    help: 'How long a document is kept at most; one that changes is forgotten at once. 0: nothing is kept.',
+  }),
+
   // Legacy names whose capability is not part of this version. They are read and checked, so that a configuration
   // is kept whole, and named at start, so that nobody believes they work (see `dormant`).
-  cacheTtlSeconds: cache(integer(0, 86_400, 'seconds'), 300, ['CACHE_TTL_SECONDS'], {
-    help: 'Reserved for the cache.',
-  }),
-  cacheMaxSize: cache(integer(0, 1_000_000_000), 1000, ['CACHE_MAX_SIZE'], {
-    help: 'Reserved for the cache.',
-  }),
-  chromaUrl: cache(url('http', 'https'), undefined, ['CHROMA_URL'], {
+  chromaUrl: legacy(url('http', 'https'), undefined, ['CHROMA_URL'], {
     help: 'The legacy vector store. dualstore has none: PostgreSQL took its place.',
     secret: 'in-url',
   }),
 } as const
 
 /** Settings that are accepted for the sake of a legacy configuration and do nothing in this version. */
-export const dormant: readonly SettingKey[] = ['cacheTtlSeconds', 'cacheMaxSize', 'chromaUrl']
+export const dormant: readonly SettingKey[] = ['chromaUrl']
 
 export type SettingKey = keyof typeof settings
 

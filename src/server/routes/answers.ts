@@ -4,6 +4,7 @@ import { ErrorAnswer } from '../schemas/wire.js'
 import type { WriteAnswer } from '../services/documents.js'
 import type { Source } from '../services/fallback.js'
 import { etagOf } from '../services/precondition.js'
+import { successText } from '../services/success.js'
 
 export const JSON_TYPE = 'application/json; charset=utf-8'
 
@@ -22,11 +23,6 @@ export function answers(successes: Readonly<Record<number, TSchema>>): Record<st
 // The media type is told, because a route's own `produces` would otherwise stand for its errors too.
 function errorAnswer(description: string): object {
   return { description, content: { 'application/json': { schema: ErrorAnswer } } }
-}
-
-/** `{"success": true, "data": …}` around JSON text, which is passed on as it is (I13). */
-export function successText(data: string): string {
-  return `{"success":true,"data":${data}}`
 }
 
 /** Answers a written document with its ETag and the log position from which on it is visible everywhere. */

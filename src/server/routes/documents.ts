@@ -1,4 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply } from 'fastify'
 import { Type } from 'typebox'
 import { JSON_PATCH, MERGE_PATCH } from '../schemas/media-types.js'
 import {
@@ -14,10 +15,12 @@ import {
   success,
   WriteHeaders,
 } from '../schemas/wire.js'
+import type { CachedDocument } from '../services/document-cache.js'
 import type { DocumentService } from '../services/documents.js'
 import type { ListingService } from '../services/listing.js'
 import { etagOf, parseEtags, preconditionOf } from '../services/precondition.js'
-import { answers, JSON_TYPE, sendPosition, sendSource, sendWritten, successText } from './answers.js'
+import { successText } from '../services/success.js'
+import { answers, JSON_TYPE, sendPosition, sendSource, sendWritten } from './answers.js'
 
 export interface DocumentRoutesOptions {
   documents: DocumentService
@@ -76,17 +79,25 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
         response: answers({ 200: Written, 304: Type.Null({ description: 'Not modified' }) }),
       },
     },
-    async (request, reply) => {
-      const { 'x-dualstore-read-from': from, 'x-dualstore-wait-for': waitFor, ...headers } = request.headers
-      const found = await documents.get(request.access, request.params, { from, waitFor })
-      sendSource(reply, found)
-      reply.header('etag', etagOf(found.version))
-      const known = headers['if-none-match']
-      if (known !== undefined) {
-        const tags = parseEtags(known, 'weak')
-        if (tags === '*' || tags.includes(found.version)) return reply.code(304).send()
+    (request, reply) => {
+      const { access, params, headers } = request
+      const from = headers['x-dualstore-read-from']
+      const waitFor = headers['x-dualstore-wait-for']
+      if (from === undefined && waitFor === undefined) {
+        const known = documents.recall(access, params)
+        // Without a promise: there is nothing to wait for.
+        if (known !== undefined) return sendDocument(reply, headers['if-none-match'], known)
       }
-      return reply.type(JSON_TYPE).send(successText(found.text))
+      return documents.get(access, params, { from, waitFor }).then((found) => {
+        sendSource(reply, found)
+        const { version, text } = found
+        sendDocument(reply, headers['if-none-match'], {
+          version,
+          etag: etagOf(version),
+          body: successText(text),
+        })
+        return reply
+      })
     },
   )
 
@@ -188,4 +199,22 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
       return { success: true as const, data: { id: removed.id } }
     },
   )
+}
+
+/** The document, or 304 to who has this version of it. */
+function sendDocument(
+  reply: FastifyReply,
+  ifNoneMatch: string | undefined,
+  { version, etag, body }: CachedDocument,
+): void {
+  reply.header('etag', etag)
+  // To be kept by who asked, and asked for again each time: that is what its ETag is for.
+  reply.header('cache-control', 'private, no-cache')
+  if (ifNoneMatch !== undefined && matchesEtag(ifNoneMatch, version)) reply.code(304).send()
+  else reply.type(JSON_TYPE).send(body)
+}
+
+function matchesEtag(ifNoneMatch: string, version: number): boolean {
+  const tags = parseEtags(ifNoneMatch, 'weak')
+  return tags === '*' || tags.includes(version)
 }

@@ -53,6 +53,8 @@ export interface CollectionServiceOptions {
   pool: Pool
   registry: Registry
   hints: Hints
+  /** Called when all documents of a collection are gone, before that is answered. */
+  onDropped?: () => void
 }
 
 export type CollectionService = ReturnType<typeof createCollectionService>
@@ -64,7 +66,7 @@ const RESTRICT_VIOLATION = '23001'
 /** Documents deleted in one transaction while a collection is dropped: short enough not to hold up other writers. */
 const DROP_BATCH = 1000
 
-export function createCollectionService({ pool, registry, hints }: CollectionServiceOptions) {
+export function createCollectionService({ pool, registry, hints, onDropped }: CollectionServiceOptions) {
   const changed = async () => {
     await registry.refresh()
     hints.tell(COLLECTIONS_CHANNEL)
@@ -238,6 +240,7 @@ export function createCollectionService({ pool, registry, hints }: CollectionSer
         if (count > 0) continue
         if (await finishDrop(pool, name)) break
       }
+      onDropped?.()
       await changed()
       return deleted
     },

@@ -3,8 +3,9 @@ import { CHANGES_CHANNEL } from '../changes/hints.js'
 import { readHead } from '../changes/read.js'
 import type { Pool } from '../db/pool.js'
 import { DualstoreError, invalid, invalidAll } from '../errors.js'
-import { readDocument, type Write } from '../store/documents.js'
+import type { Write } from '../store/documents.js'
 import type { Consistency, ConsistencyLevel } from './consistency.js'
+import type { CachedDocument, DocumentCache } from './document-cache.js'
 import type { Fallback, ReadOptions, Source } from './fallback.js'
 import { fingerprint } from './fingerprint.js'
 import type { Written } from './gatherer.js'
@@ -12,7 +13,8 @@ import { newId, requireId } from './ids.js'
 import { ownFields } from './item-validator.js'
 import { applyPatch, type Patch } from './patch.js'
 import { type Precondition, versionToMatch } from './precondition.js'
-import type { Access, Principal } from './principal.js'
+import { type Access, isRestricted, type Principal } from './principal.js'
+import type { Reader } from './reader.js'
 import type { Collection, Registry } from './registry.js'
 import { requireScope } from './rights.js'
 import { sees, seesText } from './rows.js'
@@ -52,7 +54,10 @@ export interface CreateOptions extends Pick<WriteOptions, 'consistency'> {
 export interface DocumentServiceOptions {
   pool: Pool
   registry: Registry
+  reader: Reader
   writer: Writer
+  /** undefined: nothing is remembered. */
+  cache?: DocumentCache | undefined
   hints: Hints
   consistency: Consistency
   fallback: Fallback
@@ -66,7 +71,7 @@ export type DocumentService = ReturnType<typeof createDocumentService>
 const PATCH_ATTEMPTS = 20
 
 export function createDocumentService(options: DocumentServiceOptions) {
-  const { pool, registry, writer, hints, consistency, fallback } = options
+  const { pool, registry, reader, writer, cache, hints, consistency, fallback } = options
   const now = options.now ?? Date.now
   // Patches of one document wait for each other here instead of overtaking each other in PostgreSQL.
   const turns = createTurns()
@@ -146,7 +151,7 @@ export function createDocumentService(options: DocumentServiceOptions) {
 
   /** The document, unless there is none that the caller may see. */
   const stored = async ({ principal }: Access, collection: Collection, id: string) => {
-    const document = await readDocument(pool, collection.definition.name, id)
+    const document = await reader.read(collection.definition.name, id)
     return document !== undefined && seesText(principal, document.text) ? document : undefined
   }
 
@@ -180,6 +185,18 @@ export function createDocumentService(options: DocumentServiceOptions) {
         write.idempotency = { key, fingerprint: fingerprint(fields) }
       }
       return answer(write, await commit(access, write, given.consistency))
+    },
+
+    /**
+     * The document as it is remembered here, if it is: an answer that needs neither store and no waiting. Only for a
+     * caller that leaves open which store answers.
+     * @throws FORBIDDEN
+     */
+    recall({ principal }: Access, { collection, id }: DocumentPlace): CachedDocument | undefined {
+      requireScope(principal, 'read', collection)
+      // Rows are for who looks into the item; and a collection that was dropped holds nothing.
+      if (cache === undefined || isRestricted(principal) || registry.find(collection) === undefined) return
+      return cache.find(collection, id)
     },
 
     /**

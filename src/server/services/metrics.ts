@@ -1,4 +1,6 @@
 import { Gauge } from 'prom-client'
+import type { DocumentCache } from './document-cache.js'
+import { registerCache } from './metrics/cache.js'
 import type { Counters } from './metrics/counters.js'
 import { type GaugeOptions, registerGauges } from './metrics/gauges.js'
 import { registerStandings } from './metrics/standings.js'
@@ -24,11 +26,13 @@ export interface MetricsService {
 
 export interface MetricsOptions extends Omit<GaugeOptions, 'registry'> {
   counters: Counters
+  cache: DocumentCache | undefined
 }
 
-export function createMetricsService({ counters, ...options }: MetricsOptions): MetricsService {
+export function createMetricsService({ counters, cache, ...options }: MetricsOptions): MetricsService {
   const { registry } = counters
   const close = registerGauges({ ...options, registry })
+  if (cache !== undefined) registerCache(registry, () => cache.standing)
   registerStandings(registry, options.pool, options.progress)
 
   return {

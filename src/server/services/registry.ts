@@ -16,6 +16,8 @@ export interface Collection extends StoredCollection {
  * instance changes is seen with its notification, or at the latest after `refreshMs`.
  */
 export interface Registry {
+  /** An active collection, as far as this process knows. */
+  find(name: string): Collection | undefined
   /** @throws COLLECTION_NOT_FOUND, after having looked once more when the name is unknown. */
   get(name: string): Promise<Collection>
   /** The definition, also of a collection that was dropped: followers still meet its last changes. */
@@ -47,6 +49,7 @@ export function createRegistry(pool: Pool, log?: Log): Registry {
   }
 
   return {
+    find: active,
     async get(name) {
       const known = active(name)
       if (known !== undefined) return known

@@ -138,19 +138,19 @@ async function explainUntouched(
   })
 }
 
-/** The document with this id, or undefined. */
-export async function readDocument(
+/** Those of these documents that exist, in no order. */
+export function readDocuments(
   on: Queryable,
   collection: string,
-  id: string,
-): Promise<StoredDocument | undefined> {
-  const rows = await query<StoredDocument>(
+  ids: readonly string[],
+): Promise<StoredDocument[]> {
+  return query<StoredDocument>(
     on,
-    'SELECT id, version, item::text AS text FROM dualstore.documents WHERE collection = $1 AND id = $2',
-    [collection, id],
-    'read_document',
+    `SELECT id, version, item::text AS text FROM dualstore.documents
+     WHERE collection = $1 AND id = ANY ($2::text[])`,
+    [collection, ids],
+    'read_documents',
   )
-  return rows[0]
 }
 
 /** Those of these documents that exist. */
