@@ -16,6 +16,7 @@ import { registerParsing } from './plugins/parsing.js'
 import { registerPressure } from './plugins/pressure.js'
 import { registerQueryTokens } from './plugins/query-token.js'
 import { registerRateLimits } from './plugins/rate-limits.js'
+import { createRequestLog } from './plugins/request-log.js'
 import { guardRoutes } from './plugins/rights.js'
 import { registerSecurity } from './plugins/security.js'
 import { registerTokenCodec } from './plugins/token-codec.js'
@@ -44,8 +45,10 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   const { config, documents, documentAudit, listing, collections, transfer, streams, status } = context
   const { keys, audit, metrics } = context
   const development = config.nodeEnv === 'development'
+  const someoneIsLooking = logger.level === 'debug' || logger.level === 'trace'
   const app = Fastify({
     loggerInstance: logger,
+    childLoggerFactory: createRequestLog,
     // One line when a request is done, below, instead of Fastify's two.
     logController: new LogController({ disableRequestLogging: true }),
     clientErrorHandler: answerClientError,
@@ -68,10 +71,13 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
   registerErrors(app, { development })
   registerParsing(app)
   registerBodyTimeouts(app, config)
-  app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id))
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id)
+    done()
+  })
   registerConnections(app, config)
-  app.addHook('onRequest', async (request) => {
-    if (!status.closing() || request.url.startsWith('/health')) return
+  app.addHook('onRequest', (request, _reply, done) => {
+    if (!status.closing() || request.url.startsWith('/health')) return done()
     throw new DualstoreError(
       'SHUTTING_DOWN',
       'this server is shutting down; try again, another one may answer',
@@ -82,10 +88,13 @@ export async function buildApp(context: Context, logger: FastifyBaseLogger): Pro
     if (status.closing()) reply.header('connection', 'close')
     done()
   })
-  app.addHook('onResponse', async (request, reply) => {
+  app.addHook('onResponse', (request, reply, done) => {
     // What a client was refused can be found by its request id; the rest only when somebody is looking.
     const level = reply.statusCode >= 400 ? 'info' : 'debug'
-    request.log[level]({ req: request, res: reply, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
+    if (level === 'info' || someoneIsLooking) {
+      request.log[level]({ req: request, res: reply, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
+    }
+    done()
   })
   if (metrics !== undefined) registerMetrics(app, context.counters)
   await registerSecurity(app, config)

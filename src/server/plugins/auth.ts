@@ -40,12 +40,14 @@ export function registerAuth(app: FastifyInstance, options: AuthOptions): void {
   app.decorateRequest('access')
   if (!options.enabled) {
     const everyone = unrestricted('everyone')
-    app.addHook('onRequest', async (request, reply) => {
+    app.addHook('onRequest', (request, reply, done) => {
       requireNoForeignPage(request)
-      if (isMetrics(request) && options.metricsAuthenticator !== undefined) {
-        await authenticate(request, reply, { role: 'reader' }, { ...options, authenticators: [] })
-      }
       request.access = { principal: everyone, address: request.ip }
+      if (options.metricsAuthenticator === undefined || !isMetrics(request)) return done()
+      authenticate(request, reply, { role: 'reader' }, { ...options, authenticators: [] }).then(
+        () => done(),
+        done,
+      )
     })
     return
   }
@@ -67,8 +69,9 @@ export function registerAuth(app: FastifyInstance, options: AuthOptions): void {
 
 /** Refuses what the table of rights does not give to who calls. Register behind registerAuth, when it is enabled. */
 export function registerRights(app: FastifyInstance): void {
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', (request, _reply, done) => {
     requireRight(request.access.principal, rightFor(request), collectionOf(request))
+    done()
   })
 }
 
@@ -79,8 +82,9 @@ export function registerRights(app: FastifyInstance): void {
  */
 function requireNoForeignPage(request: FastifyRequest): void {
   const { origin } = request.headers
+  if (origin === undefined) return
   const right = rightFor(request)
-  if (origin === undefined || right === 'public' || right.role !== 'admin') return
+  if (right === 'public' || right.role !== 'admin') return
   if (URL.canParse(origin) && new URL(origin).host === request.host) return
   throw new DualstoreError(
     'FORBIDDEN',

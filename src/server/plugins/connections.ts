@@ -28,10 +28,11 @@ export function registerConnections(app: FastifyInstance, config: Config): void 
     app.log.warn({ maxConnections: config.maxConnections }, 'refusing connections: there are too many')
   })
 
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', (request, _reply, done) => {
     if (request.raw.url !== undefined && request.raw.url.length > config.urlLimitBytes) {
       throw new DualstoreError('URI_TOO_LONG', `the URL is longer than ${config.urlLimitBytes} bytes`)
     }
+    done()
   })
 
   // Node ends a socket on which nothing moves for so long, and sets its own time again when the answer is done.

@@ -19,7 +19,10 @@ export function registerParsing(app: FastifyInstance): void {
     async (request: FastifyRequest, body: Buffer) =>
       body.length === 0 && request.method === 'DELETE' ? undefined : parseJson(body),
   )
-  app.addHook('onRequest', async (request) => requireDecodable(request.raw.url ?? ''))
+  app.addHook('onRequest', (request, _reply, done) => {
+    requireDecodable(request.raw.url ?? '')
+    done()
+  })
 
   const strict = withFormats(new Ajv({ discriminator: true, strict: false }))
   const converting = withFormats(new Ajv({ coerceTypes: true, useDefaults: true, strict: false }))

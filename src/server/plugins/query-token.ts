@@ -13,13 +13,17 @@ const FIELD = 'access_token'
 
 /** Refuses a token in the query wherever none is taken: it would stand in logs and histories for nothing. */
 export function registerQueryTokens(app: FastifyInstance): void {
-  app.addHook('onRequest', async (request) => void queryTokenOf(request))
+  app.addHook('onRequest', (request, _reply, done) => {
+    queryTokenOf(request)
+    done()
+  })
 }
 
 /** The token in the query; undefined when there is none. @throws INVALID_REQUEST where it must not be */
-export function queryTokenOf({ query, headers, routeOptions }: FastifyRequest): string | undefined {
-  const { [FIELD]: given } = (query ?? {}) as { [FIELD]?: unknown }
+export function queryTokenOf(request: FastifyRequest): string | undefined {
+  const { [FIELD]: given } = (request.query ?? {}) as { [FIELD]?: unknown }
   if (given === undefined) return undefined
+  const { headers, routeOptions } = request
   if (routeOptions.config.queryToken !== true) {
     throw invalid(`query.${FIELD}`, 'is only taken by streams: send "authorization: Bearer <token>"')
   }

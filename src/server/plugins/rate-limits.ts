@@ -39,9 +39,12 @@ export async function registerRateLimits(app: FastifyInstance, config: Config): 
     cache: COUNTED,
   }
   const count = await createCounting(app, config, options)
-  app.addHook('onRequest', async (request, reply) => {
-    const budget = isHealth(request) ? undefined : budgetOf(request)
-    if (budget !== undefined) tell(reply, budget, await count(request))
+  app.addHook('onRequest', (request, reply, done) => {
+    const budget = budgetOf(request)
+    if (budget === undefined || isHealth(request)) return done()
+    count(request)
+      .then((counted) => tell(reply, budget, counted))
+      .then(() => done(), done)
   })
 }
 
@@ -61,8 +64,9 @@ function budgets(config: Config): ((request: FastifyRequest) => Budget | undefin
       : { name: 'auth', max: authAttemptsPerMinute, windowMs: MINUTE_MS }
   if (reading === undefined && writing === undefined && auth === undefined) return undefined
   const tokens = `${config.apiPrefix}/auth/token`
-  return ({ method, routeOptions }) => {
-    if (method === 'POST' && routeOptions.url === tokens) return auth
+  return (request) => {
+    const { method } = request
+    if (method === 'POST' && request.routeOptions.url === tokens) return auth
     return method === 'GET' || method === 'HEAD' || method === 'OPTIONS' ? reading : writing
   }
 }

@@ -1,4 +1,4 @@
-import cors from '@fastify/cors'
+import cors, { type FastifyCorsOptions } from '@fastify/cors'
 import helmet from '@fastify/helmet'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Config } from '../config/index.js'
@@ -21,21 +21,32 @@ const NOTHING = { defaultSrc: ["'none'"], frameAncestors: ["'none'"] }
 /** What the probe's answer has because it is an answer. */
 const OF_THE_ANSWER = new Set(['content-length', 'date', 'connection'])
 
+/** What the plugin tells every origin when all are welcome. */
+const FOR_ANY_ORIGIN = {
+  'access-control-allow-origin': '*',
+  'access-control-expose-headers': EXPOSED.join(', '),
+}
+
 /** Security headers and CORS. */
 export async function registerSecurity(app: FastifyInstance, config: Config): Promise<void> {
   const headers = await helmetHeaders()
+  const any = config.corsOrigin.includes('*')
+  const always = any ? { ...headers, ...FOR_ANY_ORIGIN } : headers
   app.addHook('onRequest', (_request, reply, done) => {
-    reply.headers(headers)
+    reply.headers(always)
     done()
   })
-  const any = config.corsOrigin.includes('*')
-  await app.register(cors, {
+  const options: FastifyCorsOptions = {
     origin: any ? '*' : [...config.corsOrigin],
     // Browsers refuse * together with credentials (defect 8).
     credentials: config.corsCredentials && !any,
     methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
     exposedHeaders: EXPOSED,
-  })
+  }
+  // Where every origin is told the same, the plugin answers preflights alone: its hook, in a scope of its own, meets
+  // no other request, of which it would take a tenth of the time.
+  if (any) await app.register(async (preflights) => void (await preflights.register(cors, options)))
+  else await app.register(cors, options)
 }
 
 /**

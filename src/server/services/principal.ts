@@ -58,6 +58,7 @@ export function covers(principal: Principal, action: keyof CollectionScopes, col
 
 /** `*` stands for any characters; linear in both, unlike a regular expression made of the pattern. */
 function matchesPattern(pattern: string, name: string): boolean {
+  if (pattern === '*') return true
   const [head = '', ...rest] = pattern.split('*')
   if (rest.length === 0) return name === head
   if (!name.startsWith(head)) return false
