@@ -102,13 +102,16 @@ In brackets: p50 and p99 as a client sees them, and the server process's CPU tim
 
 ${table(rows)}
 
+[tuning.md](tuning.md) tells what was tried to reach these.
+
 ## What is compared
 
 - ${stage.documents.toLocaleString('en')} documents of about 350 bytes are seeded into every database before anything is measured, in sessions
   of 1,000. All databases are on one embedded PostgreSQL with fsync and synchronous_commit on.
 - dualstore runs as \`dualstore serve\` does, its mirror ${stage.mongo ? 'in a MongoDB wire server' : 'embedded'}. Rows that say "log included" run with
   \`DUAL_WRITE_ENABLED=false\`, because their counterpart has no second store; the rows below them have the mirror on.
-- "bare Fastify" answers GET by id with text from a Map. Nothing that reads a store can be faster.
+- "bare Fastify" answers GET by id with text from a Map, for any id. Hot: everybody asks for the same 1,000 documents,
+  which are in dualstore's cache. Cold: dualstore's cache is off, and every document is read from PostgreSQL.
 - "Fastify + pg" is CRUD written by hand on one jsonb table with the same indexes: no log, no mirror, no ETag, no
   conditional writes, only required fields checked. Its bulk insert is one \`INSERT … SELECT FROM unnest\` for a request of
   500 documents, with 4 clients.

@@ -106,12 +106,12 @@ test('config prints every setting with its origin and masks secrets', async () =
   const { code, stdout } = await inFolder(['config', '--json', '--config', 'custom.yaml', '--port', '8080'], {
     DATABASE_URL: 'postgresql://me:hunter2@db/x',
     AUTH_BEARER_TOKEN: 'sesame',
-    CACHE_MAX_SIZE: '7',
+    CHROMA_URL: 'http://h',
   })
   expect(code).toBe(0)
   expect(stdout).not.toMatch(/hunter2|sesame/)
   const { settings, without_effect } = JSON.parse(stdout)
-  expect(without_effect).toEqual(['CACHE_MAX_SIZE'])
+  expect(without_effect).toEqual(['CHROMA_URL'])
   expect(settings).toEqual(
     expect.arrayContaining([
       { key: 'port', value: 8080, origin: 'flag' },

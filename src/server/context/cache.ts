@@ -1,6 +1,6 @@
 import type { Hints } from '../changes/hints.js'
 import type { Config } from '../config/index.js'
-import type { Pool } from '../db/pool.js'
+import { availabilityOf, type Pool } from '../db/pool.js'
 import type { Follower, Log } from '../followers/contract.js'
 import { createTouchedFollower } from '../followers/touched.js'
 import { createDocumentCache, type DocumentCache } from '../services/document-cache.js'
@@ -15,11 +15,13 @@ export function openCache(
 ): { cache: DocumentCache; follower: Follower } | undefined {
   const { cacheMaxBytes: maxBytes, cacheMaxSize: maxDocuments, cacheTtlSeconds } = config
   if (maxBytes === 0 || maxDocuments === 0 || cacheTtlSeconds === 0) return undefined
+  const { reach } = availabilityOf(pool)
   const cache = createDocumentCache({
     maxBytes,
     maxDocuments,
     ttlMs: cacheTtlSeconds * 1000,
-    currentAt: () => follower.currentAt,
+    // While PostgreSQL is away the mirror answers, and says so (I9).
+    currentAt: () => (reach.state === 'closed' ? follower.currentAt : Number.NEGATIVE_INFINITY),
   })
   const follower = createTouchedFollower({
     pool,

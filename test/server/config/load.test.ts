@@ -116,11 +116,8 @@ describe('every name of the legacy configuration is honoured', () => {
 
   test('those that do nothing in this version are told by the name they were given under', () => {
     const env = { CHROMA_URL: 'http://h', CACHE_TTL_SECONDS: '5', PORT: '1' }
-    expect(load({ env, file: file('cacheMaxSize: 5') }).withoutEffect).toEqual([
-      'CACHE_TTL_SECONDS',
-      'cacheMaxSize',
-      'CHROMA_URL',
-    ])
+    expect(load({ env }).withoutEffect).toEqual(['CHROMA_URL'])
+    expect(load({ file: file('chromaUrl: http://h') }).withoutEffect).toEqual(['chromaUrl'])
   })
 })
 
