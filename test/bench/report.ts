@@ -93,7 +93,7 @@ export function document(rows: readonly Row[], stage: Stage): string {
   const { cpu, cores, memoryGiB, system, node, postgres } = machine(stage)
   return `# Benchmarks
 
-Written by \`npm run bench\`; not edited by hand.
+Written by \`npm run bench\`; not edited by hand. [tuning.md](tuning.md) has what was tried, what helped and what did not.
 
 Machine: ${cpu}, ${cores} cores, ${memoryGiB} GiB, ${system}; Node ${node}, PostgreSQL ${postgres}. The load generator runs on
 the same machine as the servers and PostgreSQL, so the figures are low and the ratios count: each is the median over

@@ -1,4 +1,5 @@
 import { type Queryable, query } from '../db/pool.js'
+import { WITH_WHOLE_LOG } from '../db/whole-log.js'
 
 /** One entry of the change log. */
 export interface Change {
@@ -26,12 +27,6 @@ const MAX_READ_BYTES = 4 * 1024 * 1024
 
 /** Positions looked through in one read, so that not every partition of a long log is opened for a few changes. */
 const READ_WITHIN = 100_000
-
-/**
- * A condition that always holds, for statements that ask for log_head(). Because the statement names the table, it waits
- * for whoever drops a part of the log before it takes its snapshot, and not with one in which that part is still there.
- */
-export const WITH_WHOLE_LOG = 'NOT EXISTS (SELECT FROM dualstore.changes WHERE seq = 0)'
 
 /** Where the log begins and ends. */
 export interface LogHead {

@@ -1,5 +1,5 @@
-import { WITH_WHOLE_LOG } from '../changes/read.js'
 import { type Queryable, query } from '../db/pool.js'
+import { WITH_WHOLE_LOG } from '../db/whole-log.js'
 import type { Filter } from '../filter/ast.js'
 import type { Sort, SortKey } from '../filter/cursor.js'
 import { filterSql } from './filter-sql.js'
