@@ -222,3 +222,19 @@ test('items with equal times are the same in any order, others are not', () => {
   expect(finding({ legacy: page([a, b, c]), target: page([b, a, c]) }).class).toBe('identical')
   expect(finding({ legacy: page([a, b, c]), target: page([c, a, b]) }).class).toBe('breaking')
 })
+
+test('a server that does not answer is no server that answers alike', () => {
+  const gone = answer(0, undefined, { failure: 'connect ECONNREFUSED' })
+  expect(finding({ legacy: gone, target: gone }).class).toBe('breaking')
+})
+
+test('what a document holds is compared by value, times and ids in it too', () => {
+  const event = (data: object) => item({ event_data: data })
+  const asked = { path: '/api/v1/opencode_events/event_1' }
+  for (const [left, right] of [
+    [{ timestamp: '2024-01-01T00:00:00.000Z' }, { timestamp: '2024-01-02T00:00:00.000Z' }],
+    [{ client_id: 'a' }, { client_id: 'b' }],
+  ] as const) {
+    expect(finding({ asked, legacy: event(left), target: event(right) }).class).toBe('breaking')
+  }
+})

@@ -29,7 +29,8 @@ export function comparedOf(exchange: Exchange, legacy: Answer, target: Answer): 
 
 /** Every difference of the target's answer from the legacy one, before anybody says what it means. */
 export function compareAnswers({ route, legacy, target }: Compared, mode: Mode): Difference[] {
-  if (legacy.status !== target.status) {
+  // Two answers that did not come are not alike: nothing is known of either.
+  if (legacy.status !== target.status || target.failure !== undefined) {
     const status: Difference = {
       where: 'status',
       kind: 'changed',
