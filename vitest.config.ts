@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
+  cacheDir: '.cache/vite',
   test: {
     include: ['test/**/*.test.ts'],
     // Fails a file that leaves a timer, socket or server behind.
@@ -11,5 +12,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     restoreMocks: true,
+    // 700 files otherwise, which every test file would load one by one.
+    deps: { optimizer: { ssr: { enabled: true, include: ['typebox', 'typebox/value'] } } },
   },
 })

@@ -32,6 +32,7 @@ export async function testServer(
     logLevel: 'silent',
     // The machine that tests run on may be too busy; what a server does then has tests of its own.
     maxEventLoopDelayMs: 0,
+    waitTimeoutMs: 20_000,
     ...(mongo && { mongodbUri: mongo.uri, mongodbDatabase: mongo.database }),
     ...options,
   })

@@ -16,6 +16,9 @@ export interface CompileOptions {
   onUnsafePattern?: (pattern: string) => void
 }
 
+const schemaOfSchemas = new Ajv()
+addBoundedFormats(schemaOfSchemas)
+
 /**
  * Compiles a collection's JSON Schema (draft 07 with the usual formats; unknown keywords are errors). What it
  * compiles takes time linear in an item, whatever the item: patterns are RE2's (docs/security.md, "Hostile input").
@@ -32,12 +35,15 @@ export function compileItemValidator(
     strictTypes: false,
     strictRequired: false,
     ownProperties: true,
+    // It would compile the schema of schemas for each of them.
+    validateSchema: false,
     code: { regExp },
   })
   addBoundedFormats(ajv)
   addLinearUniqueItems(ajv)
   let check: ValidateFunction
   try {
+    schemaOfSchemas.validateSchema(schema, true)
     check = ajv.compile(schema)
   } catch (error) {
     if (error instanceof UnsafePattern) {
