@@ -12,6 +12,7 @@ export interface ServerEvent {
 }
 
 export interface Envelope {
+  type?: unknown
   data?: Record<string, unknown>
 }
 
@@ -31,7 +32,11 @@ export async function* serverEvents(
   const parser = createParser({
     maxBufferSize: MAX_EVENT,
     onRetry,
-    onEvent: ({ event: name = 'message', id, data }) => events.push({ name, id, envelope: parsed(data) }),
+    onEvent: ({ event, id, data }) => {
+      const envelope = parsed(data)
+      // A server may be set to send events without names; the type is in them all the same.
+      events.push({ name: event ?? String(envelope.type), id, envelope })
+    },
     onError: (error) => {
       // Unknown fields are to be ignored, as the format's standard has it.
       if (error.type === 'max-buffer-size-exceeded') fault = error

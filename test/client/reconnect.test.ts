@@ -97,6 +97,17 @@ test('a snapshot that the server closes has no position to come back to', async 
   ])
 })
 
+test('events without names are known by their type', async () => {
+  const { seen } = await follow((response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    const unnamed = (type: string, data: object, id = '') =>
+      response.write(`${id}data: ${JSON.stringify({ type, collection: 'c', data })}\n\n`)
+    unnamed('connection', { client_id: 'c' })
+    unnamed('insert', { id: 'i1', n: 1 }, `id: ${EPOCH}-1\n`)
+  }, 1)
+  expect(seen).toEqual([1])
+})
+
 test('collections and selection are asked for, and the key each time', async () => {
   const stub = await startStub((response, attempt) => {
     begin(response)
