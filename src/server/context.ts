@@ -178,7 +178,15 @@ export async function openContext(
       mirrorIsAway: () => mirror?.breaker.state !== 'closed',
     })
     const fallback = createFallback({ mirror, epoch, progress })
-    const listing = createListingService({ pool, registry, consistency, fallback, mirror })
+    const listing = createListingService({
+      pool,
+      registry,
+      consistency,
+      fallback,
+      mirror,
+      // Who keeps no documents keeps no pages of them.
+      keptPagesMaxBytes: cache === undefined ? 0 : undefined,
+    })
     const tail = createTail({
       pool,
       epoch,

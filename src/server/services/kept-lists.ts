@@ -39,7 +39,7 @@ export interface KeptList {
 export interface KeptListsOptions {
   pool: Pool
   /** Most memory for pages, in bytes; 0 keeps none. */
-  maxBytes?: number
+  maxBytes?: number | undefined
 }
 
 /** What is known of one selection. */

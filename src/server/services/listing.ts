@@ -37,13 +37,15 @@ export interface ListingServiceOptions {
   consistency: Consistency
   fallback: Fallback
   mirror: Mirror | undefined
+  /** Most memory for pages that are kept, in bytes; totals are kept in any case. 0: none. Unset: as much as is sensible. */
+  keptPagesMaxBytes?: number | undefined
 }
 
 export type ListingService = ReturnType<typeof createListingService>
 
 export function createListingService(options: ListingServiceOptions) {
-  const { pool, registry, consistency, fallback, mirror } = options
-  const kept = createKeptLists({ pool })
+  const { pool, registry, consistency, fallback, mirror, keptPagesMaxBytes } = options
+  const kept = createKeptLists({ pool, maxBytes: keptPagesMaxBytes })
   const choose = async ({ principal }: Access, name: string, query: SelectionQuery) => {
     requireScope(principal, 'read', name)
     const { definition, version } = await registry.get(name)
