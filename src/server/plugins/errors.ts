@@ -43,9 +43,8 @@ export function sendError(
   options: ErrorOptions,
 ): FastifyReply {
   const known = toKnown(error)
-  // Whoever has too much to do must not spend its time on saying so.
-  if (known.code === 'OVERLOADED') request.log.warn({ reason: known.message }, known.error)
-  else if (known.status >= 500) {
+  // Whoever has too much to do must not spend its time on saying so: the line of the request is enough.
+  if (known.status >= 500 && known.code !== 'OVERLOADED') {
     request.log.error({ err: error }, known.error)
     const { id: requestId, method, routeOptions } = request
     options.report?.(known, { requestId, method, route: routeOptions.url ?? 'none', status: known.status })

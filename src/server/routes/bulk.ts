@@ -9,6 +9,7 @@ import { type BatchResult, positionOf, runBatch } from '../services/batch.js'
 import type { DocumentService } from '../services/documents.js'
 import type { TransferService } from '../services/transfer.js'
 import { answers, JSON_TYPE, sendPosition } from './answers.js'
+import { requiresRoom } from './room.js'
 
 export interface BulkRoutesOptions {
   documents: DocumentService
@@ -30,10 +31,12 @@ const BatchAnswer = Type.Object({
 /** Many documents at once: batches with a result each, and NDJSON streamed out. */
 export const bulkRoutes: FastifyPluginAsyncTypebox<BulkRoutesOptions> = async (app, options) => {
   const { documents, transfer } = options
+  const hasRoom = requiresRoom(documents)
 
   app.post(
     '/:collection/batch',
     {
+      onRequest: hasRoom,
       schema: {
         tags,
         operationId: 'batch',

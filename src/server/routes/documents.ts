@@ -21,6 +21,7 @@ import type { ListingService } from '../services/listing.js'
 import { etagOf, parseEtags, preconditionOf } from '../services/precondition.js'
 import { successText } from '../services/success.js'
 import { answers, JSON_TYPE, sendPosition, sendSource, sendWritten } from './answers.js'
+import { requiresRoom } from './room.js'
 
 export interface DocumentRoutesOptions {
   documents: DocumentService
@@ -34,6 +35,7 @@ const tags = ['documents']
 /** Documents of every collection: no route is written per collection. */
 export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = async (app, options) => {
   const { documents, listing } = options
+  const hasRoom = requiresRoom(documents)
 
   app.get(
     '/:collection',
@@ -104,6 +106,7 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
   app.post(
     '/:collection',
     {
+      onRequest: hasRoom,
       schema: {
         tags,
         operationId: 'create',
@@ -127,6 +130,7 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
   app.put(
     '/:collection/:id',
     {
+      onRequest: hasRoom,
       schema: {
         tags,
         operationId: 'put',
@@ -149,6 +153,7 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
   app.patch(
     '/:collection/:id',
     {
+      onRequest: hasRoom,
       schema: {
         tags,
         operationId: 'patch',
@@ -181,6 +186,7 @@ export const documentRoutes: FastifyPluginAsyncTypebox<DocumentRoutesOptions> = 
   app.delete(
     '/:collection/:id',
     {
+      onRequest: hasRoom,
       schema: {
         tags,
         operationId: 'delete',

@@ -162,6 +162,8 @@ export function createDocumentService(options: DocumentServiceOptions) {
   }
 
   return {
+    requireRoom: writer.requireRoom,
+
     /** @throws FORBIDDEN, COLLECTION_NOT_FOUND */
     async requireWritable(access: Access, name: string): Promise<void> {
       await collectionFor(access, 'write', name)

@@ -20,6 +20,8 @@ export interface Gatherer {
   drain(): Promise<void>
   /** Writes waiting for a statement. */
   readonly waiting: number
+  /** True while every further write is refused. */
+  readonly full: boolean
 }
 
 export interface GathererOptions {
@@ -145,10 +147,10 @@ export function createGatherer(
     }
   }
 
+  const isFull = () => queue.length >= maxWaiting || waitingText >= maxWaitingText
+
   const enqueue = (write: Write, settle: Entry['settle'], fail: Entry['fail']) => {
-    if (queue.length >= maxWaiting || waitingText >= maxWaitingText) {
-      return fail(new DualstoreError('OVERLOADED', 'too many writes are waiting; try again shortly'))
-    }
+    if (isFull()) return fail(noRoom())
     waitingText += write.text.length
     queue.push({ write, keys: keysOf(write), activity: activity(), settle, fail })
     if (scheduled) return
@@ -187,7 +189,15 @@ export function createGatherer(
     get waiting() {
       return queue.length
     },
+    get full() {
+      return isFull()
+    },
   }
+}
+
+/** What a write is told that does not fit into the queue. */
+export function noRoom(): DualstoreError {
+  return new DualstoreError('OVERLOADED', 'too many writes are waiting; try again shortly')
 }
 
 function keysOf(write: Write): string[] {

@@ -2,13 +2,15 @@ import type { Pool } from '../db/pool.js'
 import { DualstoreError } from '../errors.js'
 import type { Item } from '../schemas/item.js'
 import { type MarkedDocument, readMarked, type Write, type WriteOutcome } from '../store/documents.js'
-import type { Gatherer, Written } from './gatherer.js'
+import { type Gatherer, noRoom, type Written } from './gatherer.js'
 import { type Access, isRestricted, type Principal } from './principal.js'
 import { outsideRows, sees } from './rows.js'
 import { createTurns } from './turns.js'
 
 /** The gatherer as a principal may use it: says whose the writes are, and keeps them inside its rows. */
 export interface Writer {
+  /** @throws OVERLOADED when a write would be refused at this moment: before its body is read, which costs the most. */
+  requireRoom(): void
   /**
    * Writes one document. To a principal with rows a document outside of them looks missing, or taken where the write
    * would make it.
@@ -61,6 +63,10 @@ export function createWriter({ pool, gatherer }: { pool: Pool; gatherer: Gathere
   }
 
   return {
+    requireRoom() {
+      if (gatherer.full) throw noRoom()
+    },
+
     async write(access, write) {
       sign(write, access)
       if (!isRestricted(access.principal)) return gatherer.write(write)
