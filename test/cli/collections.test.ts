@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startServer } from '../support/serve.js'
-import { dualstore, freshPath, launch, ndjson, ndjsonFile } from './program.js'
+import { dualstore, dualstoreAlone, freshPath, launch, ndjson, ndjsonFile } from './program.js'
 
 const KEY = 'a-key-for-tests'
 const dataDir = freshPath('collections')
@@ -251,9 +251,9 @@ test('without a server, the embedded stores are started, used and stopped, and t
   const own = freshPath('own')
   const env = { DUALSTORE_DATA_DIR: own }
   try {
-    expect((await dualstore(['db', 'status'], { env })).code).toBe(1)
+    expect((await dualstoreAlone(['db', 'status'], { env })).code).toBe(1)
     const task = { session_id: 's', agent_id: 'a', task_type: 't', status: 'pending' }
-    const { code, stderr } = await dualstore(['collections', 'import', 'agent_tasks'], {
+    const { code, stderr } = await dualstoreAlone(['collections', 'import', 'agent_tasks'], {
       env,
       input: lines([task]),
     })
@@ -270,7 +270,9 @@ test('serve on a port that is taken says so, closes its stores and exits with 1'
   const own = freshPath('taken')
   try {
     const { port } = new URL(server.url)
-    const { code, stderr } = await dualstore(['serve', '--port', port], { env: { DUALSTORE_DATA_DIR: own } })
+    const { code, stderr } = await dualstoreAlone(['serve', '--port', port], {
+      env: { DUALSTORE_DATA_DIR: own },
+    })
     expect(code).toBe(1)
     expect(stderr).toMatch(new RegExp(`error: port ${port} is in use; choose another with --port or PORT\n$`))
     expect(existsSync(join(own, 'postgres', 'postmaster.pid'))).toBe(false)

@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import { expect, test } from 'vitest'
 import { buildProgram } from '../../src/cli/main.js'
 import { flagOf, type SettingKey, settings } from '../../src/server/config/settings.js'
-import { dualstore } from './program.js'
+import { dualstore, dualstoreAlone } from './program.js'
 
 const guide = readFileSync('docs/cli.md', 'utf8')
 const settingFlags = (Object.keys(settings) as SettingKey[]).map(flagOf)
@@ -61,5 +61,5 @@ test('serve and config have a flag for every setting', () => {
 
 test('--version prints the version of the package', async () => {
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
-  expect(await dualstore(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' })
+  expect(await dualstoreAlone(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' })
 })

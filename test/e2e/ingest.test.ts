@@ -47,8 +47,12 @@ describe.runIf(await opencodeIsAvailable())('ingesting from a real OpenCode serv
     })
     return ingest
   }
-  const serve = (settings: Readonly<Record<string, string>>, flags: readonly string[] = []) =>
-    startServer(settings, { flags, timeoutMs: 60_000 })
+  /** Ended after the file's last test, if not before. */
+  const serve = async (settings: Readonly<Record<string, string>>, flags: readonly string[] = []) => {
+    const server = await startServer(settings, { flags, timeoutMs: 60_000 })
+    atEndOfFile(async () => void (await server.kill9()))
+    return server
+  }
   const equal = (database: TestDatabase) => async () =>
     (await compare(opencode, database.pool, seen)).length === 0
   const expectEqual = async (database: TestDatabase) => {
@@ -127,7 +131,7 @@ describe.runIf(await opencodeIsAvailable())('ingesting from a real OpenCode serv
       serve({ ...env, DATABASE_URL: database.url, DUALSTORE_INGEST_OPENCODE_URL: opencode.url })
     const ingests = ({ logs }: Program) => logs().some(({ msg }) => msg === 'this instance ingests')
     const first = await start()
-    await until(() => ingests(first))
+    await until(() => ingests(first), 60_000)
     const second = await start()
     await work('for several servers')
     await expectEqual(database)
