@@ -1,4 +1,4 @@
-import type { Item } from '../../server/schemas/item.js'
+import type { TakenDocument } from '../../server/services/migrations.js'
 
 /** One document as a source gave it: BSON types from MongoDB, JSON from HTTP. */
 export interface SourceDocument {
@@ -79,24 +79,4 @@ export type Oddity =
   | 'written_by_dualstore'
 
 /** What a legacy document means. */
-export type Understood =
-  | {
-      kind: 'item'
-      sourceId: string
-      item: Item
-      /** Epoch milliseconds, the same as in the item. */
-      createdAt: number
-      updatedAt: number
-      oddities: readonly Oddity[]
-    }
-  | {
-      kind: 'quarantined'
-      sourceId: string
-      /** The id it would have had, when that was found out. */
-      id: string | null
-      /** Why it cannot be taken, in a sentence that names the field. */
-      reason: string
-      /** The whole document as canonical extended JSON. */
-      document: string
-      oddities: readonly Oddity[]
-    }
+export type Understood = TakenDocument<Oddity>

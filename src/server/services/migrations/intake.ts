@@ -1,8 +1,8 @@
 import type { Item } from '../../schemas/item.js'
 import type { Intake } from '../../store/migrations.js'
 
-/** A document of the source as it was understood. */
-export type TakenDocument =
+/** A document of the source as it was understood, with what was odd about it. */
+export type TakenDocument<Oddity extends string = string> =
   | {
       kind: 'item'
       sourceId: string
@@ -10,16 +10,18 @@ export type TakenDocument =
       /** Epoch milliseconds, the same as in the item. */
       createdAt: number
       updatedAt: number
-      oddities: readonly string[]
+      oddities: readonly Oddity[]
     }
   | {
       kind: 'quarantined'
       sourceId: string
+      /** The id it would have had, when that was found out. */
       id: string | null
+      /** Why it cannot be taken, in a sentence that names the field. */
       reason: string
-      /** Canonical extended JSON. */
+      /** The whole document as canonical extended JSON. */
       document: string
-      oddities: readonly string[]
+      oddities: readonly Oddity[]
     }
 
 /** Documents of one collection in the source's order, with the place behind them. */
