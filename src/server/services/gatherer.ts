@@ -37,6 +37,8 @@ export interface GathererOptions {
   maxWaitingText: number
   /** Statements under way at once. */
   lanes: number
+  /** Milliseconds after which a statement is slow: those that wait behind it go beside it, although they are few. */
+  slowMs: number
 }
 
 interface Entry {
@@ -55,6 +57,7 @@ const GATHER: Omit<GathererOptions, 'run' | 'refuse'> = {
   maxWaiting: 20_000,
   maxWaitingText: 256 * 1024 * 1024,
   lanes: 2,
+  slowMs: 20,
 }
 
 /** What a write waits for, and the statement that it shares. */
@@ -63,20 +66,27 @@ const STATEMENT: Operation = { name: 'gathered statement' }
 
 /**
  * While a statement is under way, the writes that arrive wait together and share the next one: nobody waits for a
- * timer, and one client alone gets a statement of its own at once. Two writes of the same document, or with the same
+ * timer, and one client alone gets a statement of its own at once. Statements end one behind the other anyway, because
+ * of the log's lock, so a second one goes beside the first only when it is full, or when the first is slow: a row
+ * that somebody else holds locked does not hold up the others. Two writes of the same document, or with the same
  * Idempotency-Key, never share a statement nor overtake each other. A row that PostgreSQL refuses fails alone: its
  * statement is halved until it stands by itself.
  */
 export function createGatherer(
   options: Pick<GathererOptions, 'run' | 'refuse'> & Partial<GathererOptions>,
 ): Gatherer {
-  const { run, refuse, maxRows, maxBytes, maxWaiting, maxWaitingText, lanes } = { ...GATHER, ...options }
+  const { run, refuse, maxRows, maxBytes, maxWaiting, maxWaitingText, lanes, slowMs } = {
+    ...GATHER,
+    ...options,
+  }
   let queue: Entry[] = []
   let waitingText = 0
   const busy = new Set<string>()
   const idle: (() => void)[] = []
   let running = 0
   let scheduled = false
+  /** Runs while a statement is under way that is not slow yet. */
+  let patience: NodeJS.Timeout | undefined
 
   /** Takes the next batch from the queue, leaving in place whatever a running or chosen write must finish before. */
   const take = (): Entry[] => {
@@ -102,15 +112,29 @@ export function createGatherer(
     return batch
   }
 
+  const mayRun = () =>
+    queue.length > 0 &&
+    running < lanes &&
+    (running === 0 || patience === undefined || queue.length >= maxRows || waitingText >= maxBytes)
+
   const pump = () => {
     scheduled = false
-    while (running < lanes && queue.length > 0) {
+    while (mayRun()) {
       const batch = take()
       if (batch.length === 0) break
       running++
+      clearTimeout(patience)
+      patience = setTimeout(() => {
+        patience = undefined
+        pump()
+      }, slowMs)
       void settleBatch(batch).finally(() => {
         for (const entry of batch) for (const key of entry.keys) busy.delete(key)
         running--
+        if (running === 0) {
+          clearTimeout(patience)
+          patience = undefined
+        }
         pump()
         if (running === 0 && queue.length === 0) for (const resolve of idle.splice(0)) resolve()
       })

@@ -93,6 +93,33 @@ describe('sharing statements (I11)', () => {
     await done
   })
 
+  test('a second statement goes beside the first when it is full, or when the first is slow', async () => {
+    const { statements, run } = manualRun()
+    const gatherer = createGatherer({ run, refuse: refusedRow, lanes: 2, maxRows: 3, slowMs: 3_600_000 })
+    const writes = [gatherer.write(writeOf('a'))]
+    await until(() => statements.length === 1)
+    writes.push(...['b', 'c'].map((id) => gatherer.write(writeOf(id))))
+    await new Promise(setImmediate)
+    expect(statements).toHaveLength(1)
+    writes.push(...['d', 'e'].map((id) => gatherer.write(writeOf(id))))
+    await until(() => statements.length === 2)
+    expect(statements[1]?.ids).toEqual(['b', 'c', 'd'])
+    for (const index of [0, 1]) statements[index]!.finish()
+    await until(() => statements.length === 3)
+    statements[2]!.finish()
+    await Promise.all(writes)
+
+    const hasty = createGatherer({ run, refuse: refusedRow, lanes: 2, slowMs: 1 })
+    const slow = hasty.write(writeOf('a'))
+    await until(() => statements.length === 4)
+    const other = hasty.write(writeOf('b'))
+    await until(() => statements.length === 5)
+    statements[4]!.finish()
+    await other
+    statements[3]!.finish()
+    await slow
+  })
+
   test('past its bound the queue refuses at once, and takes writes again when there is room', async () => {
     const { statements, run } = manualRun()
     const gatherer = createGatherer({ run, refuse: refusedRow, lanes: 1, maxWaiting: 2 })
