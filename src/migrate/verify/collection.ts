@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { createPace } from '../../server/services/audit/pace.js'
 import type { Comparison, MigrationService, SourceFinding } from '../../server/services/migrations.js'
 import { readAhead } from '../read-ahead.js'
@@ -26,6 +27,8 @@ const LOOKS = 3
 /** Documents that are kept to be looked at again; what more differs is a difference at once. */
 const MOST_HELD = 1000
 const POLL_MS = 200
+/** How long what is written meanwhile is read at a time, unless nothing is waiting before. */
+const TAIL_MS = 2000
 
 /**
  * Compares one collection on both sides. While somebody follows the source, what is written to it meanwhile is read,
@@ -67,7 +70,7 @@ export async function verifyCollection(options: VerifyingOptions, collection: st
   }
   signal.throwIfAborted()
 
-  /** Reads what was written meanwhile. @returns the names of those that were held, or differ and are held now. */
+  /** Reads what was written meanwhile. @returns the names of those that differ and have changed since they were read. */
   const catchUp = async (): Promise<Set<string>> => {
     const written = new Set<string>()
     for await (const documents of tail?.() ?? []) {
@@ -75,9 +78,11 @@ export async function verifyCollection(options: VerifyingOptions, collection: st
       // Those that are alike were counted, unless they were added behind the place that was read.
       const unlike = new Set((await look(fresh)).found.map(({ source_id }) => source_id))
       for (const document of documents) {
-        if (!held.has(document.sourceId) && !unlike.has(document.sourceId)) continue
+        const before = held.get(document.sourceId)
+        if (before === undefined && !unlike.has(document.sourceId)) continue
         held.set(document.sourceId, document)
-        written.add(document.sourceId)
+        // A source that is looked at again and again gives what it gave before.
+        if (!isDeepStrictEqual(before, document)) written.add(document.sourceId)
       }
     }
     return written
@@ -103,10 +108,12 @@ export async function verifyCollection(options: VerifyingOptions, collection: st
   }
 
   // What the migration took in meanwhile stands in the source behind what was read, unless it was deleted there again.
-  for (let looks = 1; (await comparison.findExtras(collection)) > 0; looks++) {
-    if (tail === undefined || looks === LOOKS) break
-    await caughtUp?.()
+  for (let looks = 1; ; looks++) {
+    const upTo = await comparison.position()
     await catchUp()
+    const arrived = await comparison.findExtras(collection, upTo)
+    if (arrived === 0 || caughtUp === undefined || looks === LOOKS) break
+    await caughtUp()
   }
   for await (const page of comparison.extras()) {
     for (const { id, kind } of page) {
@@ -130,10 +137,11 @@ async function createLook({ migrations, comparison }: VerifyingOptions, collecti
   }
 }
 
-/** Reads what is written to a collection from a place on: each call until nothing is waiting any more. */
+/** Reads what is written to a collection from a place on: each call until nothing is waiting, or all from before it. */
 function createTail({ source, signal }: VerifyingOptions, collection: string, mark: string) {
   let checkpoint = mark
   return async function* tail(): AsyncGenerator<readonly SourceDocument[]> {
+    const began = performance.now()
     const enough = new AbortController()
     const batches = source.follow({
       collections: [collection],
@@ -143,9 +151,12 @@ function createTail({ source, signal }: VerifyingOptions, collection: string, ma
     })
     try {
       for await (const batch of batches) {
+        const advanced = batch.checkpoint !== checkpoint
         checkpoint = batch.checkpoint
         if (batch.documents.length > 0) yield batch.documents
-        else if (batch.behind === 0) return
+        if (batch.behind > 0) continue
+        // A source that is written all the time always has more: what was there when this call began is enough.
+        if (batch.documents.length === 0 || (advanced && performance.now() - began > TAIL_MS)) return
       }
       signal.throwIfAborted()
     } finally {

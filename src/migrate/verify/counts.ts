@@ -1,6 +1,9 @@
-/** What a verification counted in one collection: checked is the sum of those behind it but `extra` and `own`. */
+/**
+ * What a verification counted in one collection. `checked` is the sum of what became of the source's documents; one
+ * that was written while it was verified may be counted twice.
+ */
 export interface VerifyCounts {
-  /** Documents of the source. */
+  /** Documents of the source that were compared. */
   checked: number
   /** Stored as they are in the source. */
   equal: number
@@ -12,7 +15,7 @@ export interface VerifyCounts {
   missing: number
   /** Under their id stands another one that is not newer. */
   different: number
-  /** Unlike all the time, while somebody followed the source: nothing can be said of them. Stored ones are among them. */
+  /** Unlike all the time, while somebody followed the source: nothing can be said of them. */
   unsettled: number
   /** Stored documents that the source does not hold. */
   extra: number

@@ -43,7 +43,7 @@ const BY_CLIENT = "author IS NOT NULL AND author NOT LIKE 'migration:%'"
 
 /**
  * Makes what a comparison remembers: tables of this session alone, gone with it. A transaction would hold the log's
- * locks, and keep vacuum away, for as long as everything is read.
+ * locks, and keep vacuum away, for as long as everything is read; so this is no session of PgBouncer in transaction mode.
  */
 export async function openComparison(session: Queryable): Promise<void> {
   await query(session, 'SET statement_timeout = 0')
@@ -172,9 +172,14 @@ export async function readQuarantined(
 /**
  * Finds the stored documents whose ids were not seen.
  * @param began Where the log ended when the comparison began.
- * @returns how many of them the migration has written since, so that the source may only have told of them too late.
+ * @param upTo What the migration has added behind this place of the log is left out.
+ * @returns how many of them the migration has written since it began: the source may only have told of them too late.
  */
-export async function findExtras(session: Queryable, collection: string, began: number): Promise<number> {
+export async function findExtras(
+  session: Queryable,
+  collection: string,
+  { began, upTo }: { began: number; upTo: number },
+): Promise<number> {
   await query(session, 'ANALYZE pg_temp.seen_in_source')
   await query(session, 'TRUNCATE pg_temp.not_in_source')
   await query(
@@ -185,10 +190,12 @@ export async function findExtras(session: Queryable, collection: string, began: 
        c.id IS NOT NULL
      FROM dualstore.documents d
      LEFT JOIN (
-       SELECT DISTINCT id FROM dualstore.changes WHERE seq > $2 AND collection = $1 AND author LIKE 'migration:%'
+       SELECT id, bool_or(seq > $3 AND op = 'insert') AS late FROM dualstore.changes
+       WHERE seq > $2 AND collection = $1 AND author LIKE 'migration:%' GROUP BY id
      ) c ON c.id = d.id
-     WHERE d.collection = $1 AND NOT EXISTS (SELECT FROM pg_temp.seen_in_source s WHERE s.id = d.id)`,
-    [collection, began],
+     WHERE d.collection = $1 AND c.late IS NOT TRUE
+       AND NOT EXISTS (SELECT FROM pg_temp.seen_in_source s WHERE s.id = d.id)`,
+    [collection, began, upTo],
   )
   const rows = await query<{ arrived: number }>(
     session,

@@ -139,14 +139,18 @@ async function createComparison(session: Queryable, { id: migration, started_pos
       return compared
     },
 
+    /** Where the log ends now. */
+    position: async () => (await readHead(session)).position,
+
     /**
      * Finds the stored documents that the source does not hold, of all that were looked at since `begin`.
+     * @param upTo A position from before the source was last read: what the migration has added since is left out.
      * @returns how many of them the migration has taken in since the comparison began: the source may have held them
      * behind what was read of it.
      */
-    async findExtras(collection: string): Promise<number> {
+    async findExtras(collection: string, upTo: number): Promise<number> {
       await touched()
-      return findExtras(session, collection, began)
+      return findExtras(session, collection, { began, upTo })
     },
 
     /** What findExtras found, by id. */
