@@ -162,8 +162,14 @@ function createRun(
       }
       try {
         if (first) {
-          const follows = state === 'following' || state === 'verified'
-          await migrations.beginPass(id, present, { again: !(options.follow && follows) })
+          // One that was verified without following has no place from which following would miss nothing.
+          const marked = (await stored()).every((one) => one.follow_checkpoint !== null)
+          const follows = marked && (state === 'following' || state === 'verified')
+          const again = !(options.follow && follows)
+          if (again && state === 'verified') {
+            await moveTo(follows ? 'following' : 'backfilled', 'everything is read once more')
+          }
+          await migrations.beginPass(id, present, { again })
         }
         // From before the first document is read, so that nothing is missed.
         if (options.follow) await mark(migrations, source, id, await stored())

@@ -43,14 +43,17 @@ export function memorySource(
     async *follow({ collections: asked, checkpoints, signal }): AsyncGenerator<FollowedBatch> {
       const places = new Map(asked.map((collection) => [collection, Number(checkpoints.get(collection))]))
       while (!signal.aborted) {
+        let given = 0
         for (const [collection, from] of places) {
           const documents = behind(collection, from)
           const to = from + documents.length
+          given += documents.length
           places.set(collection, to)
           const left = (held.get(collection)?.length ?? 0) - to
           yield { collection, documents, checkpoint: String(to), behind: left, deleted: 0 }
         }
-        await once(changed, 'append', { signal }).catch(() => {})
+        // That nothing is waiting any more is told before it is waited.
+        if (given === 0) await once(changed, 'append', { signal }).catch(() => {})
       }
     },
     close: async () => {},
