@@ -53,7 +53,7 @@ test('one trace follows a write from the caller to the statement and the mirror'
   const request = one('POST /api/v1/:collection')
   const write = one('write')
   const gathered = one('gathered statement')
-  const statement = one('write_documents')
+  const statement = one('create_documents')
   const [applied] = traced
   expect(request).toMatchObject({
     parentSpanId: CALLER,
