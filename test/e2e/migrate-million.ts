@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, expect, test } from 'vitest'
 import { openMongoSource } from '../../src/migrate/sources/mongo.js'
@@ -31,18 +32,21 @@ test('a million documents: rate, memory, and the same after kill -9', async ({ s
       ...['--mongo-uri', mongo.uri, '--database', database, '--data-dir', dataDir, '--json'],
     ]
     const undisturbed = await dataDirectory()
-    const report = await measured('all together', launch(command(undisturbed), { cwd: undisturbed }))
+    const report = await measured('all together', launch(command(undisturbed), { cwd: dirname(undisturbed) }))
     expect(report.read).toBe(total)
     const hash = await withEmbedded(undisturbed, tableHash)
 
     const disturbed = await dataDirectory()
     for (let kill = 1; kill <= kills; kill++) {
-      const running = launch(command(disturbed), { cwd: disturbed })
+      const running = launch(command(disturbed), { cwd: dirname(disturbed) })
       await withEmbedded(disturbed, (pool) => untilRead(pool, (total * kill) / (kills + 1)))
       running.signal('SIGKILL')
       await running.ended
     }
-    const last = await measured('after the last kill', launch(command(disturbed), { cwd: disturbed }))
+    const last = await measured(
+      'after the last kill',
+      launch(command(disturbed), { cwd: dirname(disturbed) }),
+    )
     const { read, created, merged, quarantined } = report
     expect(last).toMatchObject({ read, created, merged, quarantined, replaced: 0, unchanged: 0 })
     expect(await withEmbedded(disturbed, tableHash)).toBe(hash)

@@ -119,7 +119,7 @@ CREATE FUNCTION dualstore.take_in(
   created_ats bigint[], source_ids text[], turns integer[], quarantined jsonb, following boolean, next_checkpoint text,
   deleted_there bigint, counted_oddities jsonb
 ) RETURNS TABLE (created bigint, replaced bigint, unchanged bigint, merged bigint)
-LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET enable_nestloop = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   total bigint := coalesce(cardinality(ids), 0);
@@ -152,9 +152,9 @@ BEGIN
   IF firsts > cardinality(taken) THEN
     INSERT INTO dualstore.documents (collection, id, item, created_at, updated_at)
     SELECT of_collection, a.id, a.item, a.created_at, a.updated_at
-    FROM ROWS FROM (unnest(ids), jsonb_array_elements(items), unnest(created_ats), unnest(updated_ats))
-      WITH ORDINALITY AS a(id, item, created_at, updated_at, place)
-    WHERE (turns IS NULL OR turns[a.place] = 1)
+    FROM ROWS FROM (unnest(ids), jsonb_array_elements(items), unnest(created_ats), unnest(updated_ats), unnest(turns))
+      AS a(id, item, created_at, updated_at, turn_of)
+    WHERE coalesce(a.turn_of, 1) = 1
       AND NOT EXISTS (SELECT FROM unnest(taken) AS k(id) WHERE k.id = a.id)
     ORDER BY a.id
     ON CONFLICT DO NOTHING;
@@ -189,9 +189,9 @@ BEGIN
           ELSE 'older'
         END AS verdict
       FROM ROWS FROM (unnest(ids), jsonb_array_elements(items), unnest(created_ats), unnest(updated_ats),
-        unnest(source_ids)) WITH ORDINALITY AS a(id, item, created_at, updated_at, source_id, place)
+        unnest(source_ids), unnest(turns)) AS a(id, item, created_at, updated_at, source_id, turn_of)
       JOIN stored s ON s.id = a.id
-      WHERE turns IS NULL OR turns[a.place] = turn
+      WHERE coalesce(a.turn_of, 1) = turn
     ), kept AS (
       INSERT INTO dualstore.migration_history (collection, id, digest, item, updated_at, source_id, migration)
       SELECT of_collection, g.id, dualstore.item_digest(g.text), g.text, g.updated_at, g.source_id, of_migration
