@@ -106,6 +106,13 @@ export function openMongoSource(options: MongoSourceOptions): Source {
   }
 }
 
+/** The servers that a connection string names, each as host:port. @throws INVALID_REQUEST when it cannot be read */
+export function serversOf(uri: string): string[] {
+  const { srvHost, hosts } = newClient({ uri, database: '', agentName: '' }).options
+  const servers = srvHost === undefined ? hosts.map(String) : [srvHost]
+  return servers.map((server) => server.toLowerCase().replace(/^(localhost|\[::1\])(?=:|$)/, '127.0.0.1'))
+}
+
 function newClient({ uri, connectTimeoutMs = CONNECT_TIMEOUT_MS }: MongoSourceOptions): MongoClient {
   try {
     return new MongoClient(uri, {
