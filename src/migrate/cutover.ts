@@ -45,6 +45,8 @@ export async function cutOver(options: CutOverOptions): Promise<Migration> {
   const { id, state } = migration
   if (adopt !== migration.adopt) throw otherAdoption(migration)
   const adoption = adopt ? requireAdoption(options) : undefined
+  // A rollback that did not come to its end is not to be gone on with, then.
+  await migrations.setRollingBack(id, false)
   if (state !== 'cut_over') {
     if (!migrations.isRun(migration) || migration.lag === null) {
       throw new DualstoreError('CONFLICT', `nobody follows the source: start "${COMMAND} … --follow" first`)
@@ -80,7 +82,8 @@ export interface RollBackOptions extends StepOptions {
 
 /**
  * Goes back: the mirror gets every write, and then none any more, so that the legacy server can go on from it. Before
- * clients were asked to switch it only gives the migration up.
+ * clients were asked to switch it only gives the migration up. The follower ends on the way. One that did not come to
+ * its end goes on when it is asked for again; to cut over again is to stay.
  * @throws CONFLICT when it is finished, or no MongoDB mirrors; WAIT_TIMEOUT; whatever the switching throws
  */
 export async function rollBack(options: RollBackOptions): Promise<Migration> {
@@ -103,14 +106,28 @@ export async function rollBack(options: RollBackOptions): Promise<Migration> {
   const switchClients = switching()
   await adoption?.keepReplaceable()
   await resumeMirror(options)
-  // So that little is left to wait for while clients are switched.
   await drained(options)
-  // What the cut-over did not come to, or what came after it: restoring takes the place of adopted documents alone.
-  if (adoption !== undefined) await adoptAll(options, adoption, id)
+  // Once it has come further, what is new at the source may be what clients write there who were switched back.
+  if (!migration.rolling_back) {
+    if (migrations.isRun(migration)) await everythingTaken(options, id)
+    // What the cut-over did not come to, or came after it: only of adopted documents there is an original to put back.
+    if (adoption !== undefined) await adoptAll(options, adoption, id)
+  }
+  await endRunner(options, id)
+  await drained(options)
   await switchClients()
   await stopMirror(options, 'the migration is rolled back')
   await adoption?.restore(position)
   return migrations.moveTo(id, 'rolled_back', by, 'the mirror holds every write')
+}
+
+/** Ends whoever takes documents in. */
+async function endRunner({ migrations, patience }: StepOptions, id: string): Promise<void> {
+  await migrations.setRollingBack(id, true)
+  await patience.until(async () =>
+    migrations.isRun(await migrations.get(id)) ? 'the follower is to end' : undefined,
+  )
+  await migrations.dismissRunner(id)
 }
 
 /**

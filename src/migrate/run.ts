@@ -147,7 +147,7 @@ function createRun(
   /** Whether it was ended from outside, which may be met before the next heartbeat tells it. */
   const isOver = async (): Promise<boolean> =>
     migrations.get(id).then(
-      (migration) => migrations.isOver(migration.state),
+      ({ state: now, rolling_back }) => migrations.isOver(now) || rolling_back,
       () => false,
     )
 
@@ -261,7 +261,7 @@ function keepAlive(
       if (told === undefined) {
         reason = new DualstoreError('CONFLICT', 'another process has taken this migration over')
         ended.abort()
-      } else if (migrations.isOver(told.state)) {
+      } else if (migrations.isOver(told.state) || told.rolling_back) {
         over = true
         ended.abort()
       } else if (told.question > question.number) {

@@ -14,6 +14,7 @@ import {
   beginPass,
   changeState,
   claimMigration,
+  dismissRunner,
   endCollection,
   forecast,
   insertEvent,
@@ -32,6 +33,7 @@ import {
   type StoredMigration,
   type StoredProgress,
   storeMark,
+  storeRollingBack,
   storeSwitchPosition,
   storeTakenAtCutover,
   storeVerification,
@@ -171,6 +173,12 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
           'this migration was cut over: --follow takes what is still written to the source; or finish it or roll it back',
         )
       }
+      if (migration.rolling_back) {
+        throw new DualstoreError(
+          'CONFLICT',
+          'this migration is being rolled back: "rollback" goes on with it, and "cutover" stays where it is',
+        )
+      }
       return withDetails(migration)
     },
 
@@ -238,6 +246,12 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
 
     /** True while a runner is alive. */
     isRun: ({ runner, silence_ms }: StoredMigration) => runner !== null && (silence_ms ?? 0) < SILENCE_MS,
+
+    /** Says whether a rollback is under way: nobody takes documents in meanwhile, and whoever does so ends. */
+    setRollingBack: (id: string, rollingBack: boolean) => storeRollingBack(pool, id, rollingBack),
+
+    /** Nothing that a runner has under way comes to anything any more. To be called when it should have ended. */
+    dismissRunner: (id: string) => dismissRunner(pool, id),
 
     /** Keeps where the log ends, before clients are asked to switch; the first such place stays. */
     async markSwitch(id: string): Promise<void> {

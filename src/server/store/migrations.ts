@@ -42,6 +42,8 @@ export interface StoredMigration {
   switch_position: string | null
   /** Documents that had been taken in when it was cut over; null before that. */
   taken_at_cutover: number | null
+  /** A rollback is under way: the runner is to end, and none may begin. */
+  rolling_back: boolean
   error: { code: string; message: string } | null
   runner: string | null
   heartbeat_at: Date | null
@@ -101,7 +103,7 @@ export interface HistoryEntry {
 }
 
 const COLUMNS = `id, source_kind, source_name, source_identity, state, options, pass, started_position, lag, verification,
-  question, answered, adopt, switch_position, taken_at_cutover, error, runner, heartbeat_at, (extract(epoch FROM clock_timestamp() - heartbeat_at) * 1000)::bigint AS silence_ms,
+  question, answered, adopt, switch_position, taken_at_cutover, rolling_back, error, runner, heartbeat_at, (extract(epoch FROM clock_timestamp() - heartbeat_at) * 1000)::bigint AS silence_ms,
   created_by, created_at, updated_at`
 
 /** Makes a migration; the transaction that makes it tells what was there before. */
@@ -251,12 +253,12 @@ export async function beat(
   id: string,
   runner: string,
   { lag, answered }: Beat,
-): Promise<{ state: MigrationState; question: number } | undefined> {
-  const rows = await query<{ state: MigrationState; question: number }>(
+): Promise<Pick<StoredMigration, 'state' | 'question' | 'rolling_back'> | undefined> {
+  const rows = await query<Pick<StoredMigration, 'state' | 'question' | 'rolling_back'>>(
     on,
     `UPDATE dualstore.source_migrations
      SET heartbeat_at = clock_timestamp(), lag = $3, answered = greatest(answered, $4)
-     WHERE id = $1 AND runner = $2 RETURNING state, question`,
+     WHERE id = $1 AND runner = $2 RETURNING state, question, rolling_back`,
     [id, runner, lag && JSON.stringify(lag), answered],
   )
   return rows[0]
@@ -283,6 +285,21 @@ export async function storeSwitchPosition(on: Queryable, id: string, position: s
      WHERE id = $1`,
     [id, position],
   )
+}
+
+/** Says whether a rollback is under way. */
+export async function storeRollingBack(on: Queryable, id: string, rollingBack: boolean): Promise<void> {
+  await query(
+    on,
+    `UPDATE dualstore.source_migrations SET rolling_back = $2, updated_at = now()
+     WHERE id = $1 AND rolling_back <> $2`,
+    [id, rollingBack],
+  )
+}
+
+/** Takes a migration from whoever runs it; what that one has under way is waited for, and then refused. */
+export async function dismissRunner(on: Queryable, id: string): Promise<void> {
+  await query(on, 'UPDATE dualstore.source_migrations SET runner = NULL WHERE id = $1', [id])
 }
 
 /** Keeps how many documents have been taken in by now. */

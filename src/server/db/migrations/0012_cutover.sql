@@ -10,4 +10,6 @@ ALTER TABLE dualstore.source_migrations
   -- The log's end before clients were first asked to switch: `<epoch>-<position>`. What is behind it may be their own.
   ADD COLUMN switch_position text,
   -- Documents that had been taken in when it was cut over; those that come later are stragglers.
-  ADD COLUMN taken_at_cutover bigint;
+  ADD COLUMN taken_at_cutover bigint,
+  -- A rollback is under way: nothing more is to be taken in, and the runner ends.
+  ADD COLUMN rolling_back boolean NOT NULL DEFAULT false;
