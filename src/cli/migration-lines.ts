@@ -1,6 +1,9 @@
 import type { Plan } from '../migrate/plan.js'
 import type { MigrationReport, MigrationStatus } from '../migrate/report.js'
-import { counted, number, say, type Table } from './output.js'
+import { differencesIn, noVerifyCounts, sumOfVerified, type VerifyCounts } from '../migrate/verify/counts.js'
+import type { MigrationVerification } from '../migrate/verify.js'
+import type { SourceFinding } from '../server/services/migrations.js'
+import { counted, number, printable, say, type Table } from './output.js'
 import { duration } from './progress.js'
 
 const KEYS = ['read', 'created', 'replaced', 'unchanged', 'merged', 'quarantined'] as const
@@ -91,4 +94,28 @@ export function lagText({ behind, seconds }: { behind: number; seconds: number }
 function odditiesTable(oddities: Readonly<Record<string, number>>): Table[] {
   const rows = Object.entries(oddities).sort(([, a], [, b]) => b - a)
   return rows.length === 0 ? [] : [{ head: ['ODDITY', 'DOCUMENTS'], rows }]
+}
+
+/** The counts of each collection. */
+export function verificationText({ source }: MigrationVerification): Table[] {
+  const keys = Object.keys(noVerifyCounts()) as (keyof VerifyCounts)[]
+  const rows = Object.entries(source).map(([name, counts]) => [name, ...keys.map((key) => counts[key])])
+  return [{ head: ['COLLECTION', ...keys.map((key) => key.toUpperCase())], rows }]
+}
+
+/** A difference in one line. */
+export function findingText(finding: SourceFinding): string {
+  const { kind, collection, id, source_id, reason, differences = [] } = finding
+  const places = differences.map(({ path, source, stored }) => `${path}: ${source ?? '–'} | ${stored ?? '–'}`)
+  return [kind, `${collection}/${id ?? source_id}`, reason, ...places].map(printable).join('\t')
+}
+
+/** What an operator should know of a verification beside its counts, on stderr. */
+export function sayVerification({ clean, source, mirror, not_checked }: MigrationVerification): void {
+  const differences = differencesIn(sumOfVerified(Object.values(source)))
+  if (differences > 0) say(`${counted(differences, 'document')} differ between the source and PostgreSQL`)
+  if ('agree' in mirror && !mirror.agree)
+    say('PostgreSQL and the mirror differ: "dualstore verify" names where')
+  for (const what of not_checked) say(`not checked: ${printable(what)}`)
+  say(clean ? 'clean: what was checked is the same' : 'not clean')
 }

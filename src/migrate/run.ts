@@ -176,8 +176,14 @@ function createRun(
       }
       try {
         if (first) {
-          const follows = ['following', 'verified', 'cut_over'].includes(state)
-          await migrations.beginPass(id, present, { again: !(options.follow && follows) })
+          // One that was verified without following has no place from which following would miss nothing.
+          const marked = (await stored()).every((one) => one.follow_checkpoint !== null)
+          const follows = marked && ['following', 'verified', 'cut_over'].includes(state)
+          const again = !(options.follow && follows)
+          if (again && state === 'verified') {
+            await moveTo(follows ? 'following' : 'backfilled', 'everything is read once more')
+          }
+          await migrations.beginPass(id, present, { again })
         }
         // From before the first document is read, so that nothing is missed.
         if (options.follow) await mark(migrations, source, id, await stored())

@@ -120,6 +120,53 @@ describe.skipIf(!available)('from a MongoDB', () => {
     expect(JSON.parse(history.stdout)[0].item.id).toBe(rows[0].id)
   })
 
+  test('verified, it is clean; what differs, and what was not checked, is told', async () => {
+    // The mirror is the source of nothing here: no server has ever written it.
+    const verify = [command, 'verify', '--mongo-uri', uri, ...to]
+    const clean = await dualstore([...verify, '--skip-mirror', '--json', '--report', 'differences.ndjson'], {
+      cwd,
+    })
+    expect(clean).toMatchObject({ code: 0 })
+    const result = JSON.parse(clean.stdout)
+    expect(result).toMatchObject({ clean: true, mirror: { skipped: expect.any(String) } })
+    expect(clean.stderr).toContain('not checked: the mirror')
+    expect(ndjsonFile(join(cwd, 'differences.ndjson'))).toEqual([])
+    const { stdout } = await dualstore([command, 'status', '--json', ...to])
+    expect(JSON.parse(stdout)).toMatchObject({ state: 'verified', verification: result })
+
+    const { rows } = await pool.query(
+      'DELETE FROM dualstore.documents WHERE (collection, id) IN (SELECT collection, id FROM dualstore.documents LIMIT 1) RETURNING id',
+    )
+    const differs = await dualstore(
+      [
+        ...verify,
+        '--yes',
+        '--report',
+        'differences.ndjson',
+        '--mongodb-uri',
+        uri,
+        '--mongodb-database',
+        'none',
+      ],
+      { cwd },
+    )
+    expect(differs.code).toBe(1)
+    expect(differs.stdout).toContain(rows[0].id)
+    expect(differs.stderr).toContain('PostgreSQL and the mirror differ')
+    const found = ndjsonFile(join(cwd, 'differences.ndjson'))
+    expect(found.length).toBeGreaterThan(0)
+    expect(new Set(found.map(({ id }) => id))).toEqual(new Set([rows[0].id]))
+
+    const refused = await dualstore([...verify, '--report', 'differences.ndjson'], { cwd })
+    expect(refused).toMatchObject({ code: 2, stdout: '' })
+    // Taken over once more, it is whole again.
+    expect((await dualstore(migrate(), { cwd })).code).toBe(0)
+    expect(
+      (await dualstore([...verify, '--skip-mirror', '--agent-name', 'other'], { cwd })).stderr,
+    ).toContain('not from')
+    expect((await dualstore([...verify, '--skip-mirror'], { cwd })).code).toBe(0)
+  })
+
   test('a file that something else is in is not overwritten', async () => {
     const foreign = await dualstore(migrate('--quarantine', '/etc/hostname'), { cwd })
     expect(foreign).toMatchObject({ code: 2, stdout: '' })

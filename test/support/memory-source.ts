@@ -43,9 +43,11 @@ export function memorySource(
     async *follow({ collections: asked, checkpoints, pollMs, signal }): AsyncGenerator<FollowedBatch> {
       const places = new Map(asked.map((collection) => [collection, Number(checkpoints.get(collection))]))
       while (!signal.aborted) {
+        let given = 0
         for (const [collection, from] of places) {
           const documents = behind(collection, from)
           const to = from + documents.length
+          given += documents.length
           places.set(collection, to)
           const left = (held.get(collection)?.length ?? 0) - to
           yield {
@@ -57,8 +59,9 @@ export function memorySource(
             upTo: left === 0 ? performance.now() : null,
           }
         }
+        // That nothing is waiting any more is told before it is waited.
         const woken = AbortSignal.any([signal, AbortSignal.timeout(pollMs)])
-        await once(changed, 'append', { signal: woken }).catch(() => {})
+        if (given === 0) await once(changed, 'append', { signal: woken }).catch(() => {})
       }
     },
     close: async () => {},

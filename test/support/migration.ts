@@ -112,15 +112,3 @@ export async function tableHash(pool: Pool): Promise<string> {
   )
   return rows[0]?.hash ?? ''
 }
-
-/** Moves the migration under way to verified, as a verification does that found nothing. */
-export async function markVerified(pool: Pool, at = new Date()): Promise<void> {
-  const registry = createRegistry(pool)
-  const hints = createHints(pool)
-  const migrations = createMigrationService({ pool, registry, hints })
-  const migration = await migrations.current()
-  if (migration === undefined) throw new Error('no migration was begun')
-  await migrations.storeVerification(migration.id, { clean: true, at: at.toISOString() })
-  await migrations.moveTo(migration.id, 'verified', localAccess.principal.id)
-  hints.stop()
-}

@@ -1,5 +1,5 @@
 import type { LoadedConfig } from '../../server/config/load.js'
-import { openContext } from '../../server/context.js'
+import { type Context, openContext } from '../../server/context.js'
 import { jobAnswer } from '../../server/services/jobs/answer.js'
 import { parkedAnswer, parkedDetailAnswer, placeOf } from '../../server/services/parked.js'
 import { localAccess } from '../../server/services/principal.js'
@@ -11,7 +11,13 @@ import type { OperationsClient } from './operations.js'
  * when there is one, and otherwise here.
  */
 export async function openLocalOperations(loaded: LoadedConfig): Promise<OperationsClient> {
-  const context = await openContext(loaded.config, await createCommandLog(loaded), { migrate: 'embedded' })
+  return localOperations(
+    await openContext(loaded.config, await createCommandLog(loaded), { migrate: 'embedded' }),
+  )
+}
+
+/** As openLocalOperations, on stores that are open already; closing it closes them. */
+export function localOperations(context: Context): OperationsClient {
   const { jobs, parked, foreign, collections } = context
   let runs = false
   return {

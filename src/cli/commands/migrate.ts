@@ -21,6 +21,7 @@ import { migrationRollbackCommand } from './migrate/rollback.js'
 import { migrationSettings } from './migrate/settings.js'
 import { addSource, openSource, type SourceFlags } from './migrate/source.js'
 import { migrationStatusCommand } from './migrate/status.js'
+import { migrationVerifyCommand } from './migrate/verify.js'
 
 interface MigrateFlags extends SourceFlags {
   collections?: string[]
@@ -75,7 +76,8 @@ Examples:
   dualstore migrate-from-dualstore-http --mongo-uri mongodb://127.0.0.1:27017 --agent-name duck
   dualstore migrate-from-dualstore-http --mongo-uri mongodb://127.0.0.1:27017 --follow
   dualstore migrate-from-dualstore-http --url http://127.0.0.1:3000 --accept-loss
-  dualstore migrate-from-dualstore-http status --watch`,
+  dualstore migrate-from-dualstore-http status --watch
+  dualstore migrate-from-dualstore-http verify --mongo-uri mongodb://127.0.0.1:27017`,
     )
     .action(async (flags: MigrateFlags) => {
       if (flags.sample !== undefined && !flags.dryRun) throw invalid('--sample', 'needs --dry-run')
@@ -95,6 +97,7 @@ Examples:
   addSettings(addSource(command), migrationSettings, 'Local stores')
   return command
     .addCommand(migrationStatusCommand())
+    .addCommand(migrationVerifyCommand())
     .addCommand(migrationCutOverCommand())
     .addCommand(migrationRollbackCommand())
     .addCommand(migrationFinishCommand())

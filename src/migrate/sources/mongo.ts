@@ -21,6 +21,7 @@ export interface MongoSourceOptions {
   log?: { warn(fields: object, message: string): void }
 }
 
+const IDENTITY = 'mongodb '
 const CONNECT_TIMEOUT_MS = 10_000
 // The server takes long only to find the first document of a large collection.
 const ANSWER_TIMEOUT_MS = 600_000
@@ -60,7 +61,7 @@ export function openMongoSource(options: MongoSourceOptions): Source {
   return {
     kind: 'mongo',
     name,
-    identity: `mongodb ${servers.toLowerCase()}/${database}/${agentName}`,
+    identity: `${IDENTITY}${servers.toLowerCase()}/${database}/${agentName}`,
     losses: async () => [],
 
     collections: (names) =>
@@ -111,6 +112,13 @@ export function serversOf(uri: string): string[] {
   const { srvHost, hosts } = newClient({ uri, database: '', agentName: '' }).options
   const servers = srvHost === undefined ? hosts.map(String) : [srvHost]
   return servers.map((server) => server.toLowerCase().replace(/^(localhost|\[::1\])(?=:|$)/, '127.0.0.1'))
+}
+
+/** Where in its server a source lies, from its identity; undefined for that of another kind of source. */
+export function mongoPlaceOf(identity: string): { database: string; agentName: string } | undefined {
+  if (!identity.startsWith(IDENTITY)) return undefined
+  const [, database, ...agentName] = identity.split('/')
+  return database === undefined ? undefined : { database, agentName: agentName.join('/') }
 }
 
 function newClient({ uri, connectTimeoutMs = CONNECT_TIMEOUT_MS }: MongoSourceOptions): MongoClient {

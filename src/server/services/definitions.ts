@@ -1,6 +1,5 @@
 import type * as typeboxValue from 'typebox/value'
 import { type Fault, invalid, invalidAll } from '../errors.js'
-import { lazily } from '../lazy.js'
 import {
   CollectionDefinition,
   type CollectionInput,
@@ -9,6 +8,7 @@ import {
   SERVER_FIELDS,
 } from '../schemas/collection.js'
 import { compileItemValidator } from './item-validator.js'
+import { lazily } from './lazy.js'
 import { storageFault } from './storable.js'
 
 const value = lazily<typeof typeboxValue>('typebox/value')

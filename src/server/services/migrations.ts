@@ -39,6 +39,7 @@ import {
   storeVerification,
 } from '../store/migrations.js'
 import { newId } from './ids.js'
+import { type Comparison, compare } from './migrations/compare.js'
 import { prepareIntake } from './migrations/intake.js'
 import { isOver, transitions } from './migrations/states.js'
 import { createTaking, type RunnerOf } from './migrations/taking.js'
@@ -59,6 +60,7 @@ export type {
   StoredProgress,
   Taken,
 } from '../store/migrations.js'
+export type { Comparison, SourceFinding } from './migrations/compare.js'
 export type { TakenBatch, TakenDocument } from './migrations/intake.js'
 
 /** Where the documents of a migration come from. */
@@ -244,9 +246,6 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
      */
     ask: (id: string) => askRunner(pool, id),
 
-    /** True while a runner is alive. */
-    isRun: ({ runner, silence_ms }: StoredMigration) => runner !== null && (silence_ms ?? 0) < SILENCE_MS,
-
     /** Says whether a rollback is under way: nobody takes documents in meanwhile, and whoever does so ends. */
     setRollingBack: (id: string, rollingBack: boolean) => storeRollingBack(pool, id, rollingBack),
 
@@ -288,6 +287,10 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
     tell: (id: string, state: MigrationState, by: string, note: string) =>
       insertEvent(pool, id, { from: state, to: state, by, note }),
 
+    /** Lets `work` compare the source of a migration with what is stored; see migrations/compare.ts. */
+    compare: <T>(migration: StoredMigration, work: (comparison: Comparison) => Promise<T>) =>
+      compare(pool, migration, work),
+
     /** Keeps what a verification found. */
     storeVerification: (id: string, verification: object) => storeVerification(pool, id, verification),
 
@@ -301,6 +304,9 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
     },
 
     isOver,
+
+    /** True while a runner is alive. */
+    isRun: ({ runner, silence_ms }: StoredMigration) => runner !== null && (silence_ms ?? 0) < SILENCE_MS,
 
     /** What a migration could not take, by collection, as NDJSON in chunks of whole lines. */
     async *quarantine(id: string): AsyncGenerator<string> {

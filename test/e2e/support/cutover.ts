@@ -9,7 +9,6 @@ import { testDatabase } from '../../support/database.js'
 import { until } from '../../support/follower.js'
 import { atEndOfFile } from '../../support/leaks.js'
 import { type LegacyServer, startLegacyServer } from '../../support/legacy-server/start.js'
-import { markVerified } from '../../support/migration.js'
 import { type MongoServer, startMongo } from '../../support/mongo.js'
 import type { Program } from '../../support/process.js'
 import { startServer } from '../../support/serve.js'
@@ -29,6 +28,7 @@ export interface Site {
   archive(): Promise<Document[]>
   /** Starts to migrate and to follow; resolves when it follows. */
   follow(): Promise<Running>
+  /** Verifies against the source until it is clean. */
   verified(): Promise<void>
   /** Runs a step of the migration. */
   step(...args: string[]): ReturnType<typeof dualstore>
@@ -58,7 +58,7 @@ export async function startSite({ adopt }: { adopt: boolean }): Promise<Site> {
   await until(() => traffic.acknowledged.size > 20)
   const options = { cwd, env }
   const adopting = adopt ? ['--adopt'] : []
-  const source = ['--mongo-uri', mongo.uri, '--database', databases.legacy, '--poll', '100']
+  const source = ['--mongo-uri', mongo.uri, '--database', databases.legacy]
   const running: Running[] = []
   const programs: Program[] = [legacy]
   const start = (args: string[]) => {
@@ -95,7 +95,7 @@ export async function startSite({ adopt }: { adopt: boolean }): Promise<Site> {
     archive: () =>
       client.db(databases.mirror).collection('duck_session_messages_before_dualstore').find().toArray(),
     async follow() {
-      const following = start([COMMAND, ...source, ...adopting, '--follow'])
+      const following = start([COMMAND, ...source, ...adopting, '--follow', '--poll', '100'])
       const failed = following.ended.then(({ output }) => Promise.reject(new Error(output)))
       failed.catch(() => {})
       const follows = until(async () => {
@@ -105,7 +105,10 @@ export async function startSite({ adopt }: { adopt: boolean }): Promise<Site> {
       await Promise.race([follows, failed])
       return following
     },
-    verified: () => markVerified(pool),
+    async verified() {
+      const { code, stderr } = await dualstore([COMMAND, 'verify', ...source], options)
+      expect({ code, stderr }).toMatchObject({ code: 0 })
+    },
     step: (...args) => dualstore([COMMAND, ...args], options),
     launchStep: (...args) => start([COMMAND, ...args]),
     async status() {

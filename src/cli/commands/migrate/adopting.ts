@@ -4,7 +4,7 @@ import { DualstoreError, invalid } from '../../../server/errors.js'
 import { localAccess } from '../../../server/services/principal.js'
 import { say } from '../../output.js'
 import { loadSettings } from '../../settings-options.js'
-import type { SourceFlags } from './source.js'
+import { LEGACY, type SourceFlags } from './source.js'
 
 export type AdoptFlags = SourceFlags & { adopt?: boolean; dryRun?: boolean; config?: string }
 
@@ -14,7 +14,7 @@ export type AdoptFlags = SourceFlags & { adopt?: boolean; dryRun?: boolean; conf
  * for --adopt with another source
  */
 export async function checkAdoption(flags: AdoptFlags): Promise<void> {
-  const { mongoUri, database, agentName, adopt, dryRun } = flags
+  const { mongoUri, database = LEGACY.database, agentName = LEGACY.agentName, adopt, dryRun } = flags
   const { isSamePlace, mirrorPlace } = await import('../../../migrate/adopt.js')
   // The mirror has a prefix of its own, which is not --agent-name here.
   const { config } = await loadSettings(flags.config === undefined ? {} : { config: flags.config })

@@ -12,22 +12,25 @@ type Log = Pick<Context['log'], 'warn'>
 /** Where the documents come from. */
 export interface SourceFlags {
   mongoUri?: string
-  agentName: string
-  database: string
+  agentName?: string
+  database?: string
   url?: string
   token?: string
   tokenFile?: string
   acceptLoss?: boolean
-  batch: number
+  batch?: number
 }
+
+/** What a legacy server calls itself and its database when nobody says otherwise. */
+export const LEGACY = { agentName: 'duck', database: 'database' }
 
 const GROUP = 'Where from:'
 
 export function addSource(command: Command): Command {
   const options = [
     new Option('--mongo-uri <uri>', "the legacy server's MongoDB").env('DUALSTORE_LEGACY_MONGODB_URI'),
-    new Option('--agent-name <name>', 'what its collections begin with').default('duck'),
-    new Option('--database <name>', 'its database').default('database'),
+    new Option('--agent-name <name>', `what its collections begin with (default: "${LEGACY.agentName}")`),
+    new Option('--database <name>', `its database (default: "${LEGACY.database}")`),
     new Option('--url <url>', 'a legacy server that runs, where its MongoDB cannot be reached').conflicts(
       'mongoUri',
     ),
@@ -62,10 +65,7 @@ export async function openSource(flags: SourceFlags, log: Log, { look }: { look:
   }
 }
 
-async function opened(
-  { mongoUri, url, agentName, database, batch, ...flags }: SourceFlags,
-  log: Log,
-): Promise<Source> {
+async function opened({ mongoUri, url, batch, ...flags }: SourceFlags, log: Log): Promise<Source> {
   if (url !== undefined) {
     const { openHttpSource } = await import('../../../migrate/sources/http.js')
     const token = flags.tokenFile === undefined ? flags.token : await readToken(flags.tokenFile)
@@ -75,7 +75,8 @@ async function opened(
     throw invalid('--mongo-uri', "is missing: the legacy server's MongoDB, or --url for the server itself")
   }
   const { openMongoSource } = await import('../../../migrate/sources/mongo.js')
-  return openMongoSource({ uri: mongoUri, agentName, database, batch, log })
+  const { agentName = LEGACY.agentName, database = LEGACY.database } = flags
+  return openMongoSource({ uri: mongoUri, agentName, database, log, ...(batch !== undefined && { batch }) })
 }
 
 /** @throws INVALID_REQUEST naming the flag */

@@ -103,6 +103,21 @@ export function partOf(intake: Intake, from: number, to: number): Intake {
   }
 }
 
+/** An intake of only the documents at these places; what else is to be remembered stays. */
+export function pickOf(intake: Intake, places: readonly number[]): Intake {
+  const pick = <T>(values: readonly T[]) => places.map((place) => values[place] as T)
+  const ids = pick(intake.ids)
+  return {
+    ...intake,
+    ids,
+    texts: pick(intake.texts),
+    createdAts: pick(intake.createdAts),
+    updatedAts: pick(intake.updatedAts),
+    sourceIds: pick(intake.sourceIds),
+    turns: turnsOf(ids),
+  }
+}
+
 /**
  * The same intake with some of its documents in quarantine.
  * @param originalOf The whole document at a place; without it the item is kept.
@@ -113,16 +128,8 @@ export function withRefused(
   originalOf: (place: number) => string = (place) => intake.texts[place] ?? 'null',
 ): Intake {
   const kept = intake.ids.map((_, place) => place).filter((place) => !reasons.has(place))
-  const pick = <T>(values: readonly T[]) => kept.map((place) => values[place] as T)
-  const ids = pick(intake.ids)
   return {
-    ...intake,
-    ids,
-    texts: pick(intake.texts),
-    createdAts: pick(intake.createdAts),
-    updatedAts: pick(intake.updatedAts),
-    sourceIds: pick(intake.sourceIds),
-    turns: turnsOf(ids),
+    ...pickOf(intake, kept),
     quarantined: [
       ...intake.quarantined,
       ...[...reasons].map(([place, reason]) => ({

@@ -3,10 +3,11 @@ import type { MigrationState } from '../../store/migrations.js'
 /** What a migration may become from each state; the way forward stands first. */
 export const transitions: Readonly<Record<MigrationState, readonly MigrationState[]>> = {
   planned: ['backfilled', 'rolled_back'],
-  backfilled: ['following', 'finished', 'rolled_back'],
+  // Without following when nothing is written to the source any more.
+  backfilled: ['following', 'verified', 'finished', 'rolled_back'],
   following: ['verified', 'rolled_back'],
-  // New writes of the legacy server make a verification worthless.
-  verified: ['cut_over', 'following', 'rolled_back'],
+  // A later verification that is not clean, and another pass, make the one before worthless.
+  verified: ['cut_over', 'following', 'backfilled', 'finished', 'rolled_back'],
   cut_over: ['finished', 'rolled_back'],
   finished: [],
   rolled_back: [],

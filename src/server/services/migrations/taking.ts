@@ -97,7 +97,8 @@ function reasonOf(error: unknown, { collection, ids }: Intake): string | undefin
   return told instanceof DualstoreError && told.code === 'INVALID_REQUEST' ? told.message : undefined
 }
 
-function partsOf(intake: Intake): Intake[] {
+/** An intake in parts that each fit into one statement. */
+export function partsOf(intake: Intake): Intake[] {
   const total = intake.texts.reduce((sum, text) => sum + text.length, 0)
   if (total <= MAX_TEXT) return [intake]
   const parts: Intake[] = []

@@ -1,6 +1,6 @@
 import type { CodeOptions } from 'ajv'
 import type * as re2 from 're2js'
-import { lazily } from '../../lazy.js'
+import { lazily } from '../lazy.js'
 
 type RegExpEngine = NonNullable<CodeOptions['regExp']>
 interface Compiled {
