@@ -67,13 +67,23 @@ export function statusText(status: MigrationStatus): (string | Table)[] {
 }
 
 /** A status in one line. */
-export function statusLine({ id, source, state, pass, read, runner, lag }: MigrationStatus): string {
+export function statusLine({
+  id,
+  source,
+  state,
+  pass,
+  read,
+  runner,
+  lag,
+  stragglers,
+}: MigrationStatus): string {
   return [
     `${id} from ${source.name}: ${state}`,
     `pass ${pass}`,
     `${number(read)} read`,
     runner === null ? 'nobody runs it' : `run by ${runner}`,
     ...(lag === null ? [] : [lagText(lag)]),
+    ...(stragglers === null ? [] : [`${counted(stragglers, 'document')} came after the cut-over`]),
   ].join(', ')
 }
 

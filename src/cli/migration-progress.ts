@@ -4,6 +4,7 @@ import { counted, say } from './output.js'
 import { type Progress, showProgress } from './progress.js'
 
 const FOLLOW_LINE_MS = 5000
+const FOLLOWING = ['following', 'verified', 'cut_over']
 
 /** Shows how far a migration is: a bar until everything is read, then a line every few seconds with the lag. */
 export function showMigration() {
@@ -18,7 +19,7 @@ export function showMigration() {
   return {
     update(progress: RunProgress): void {
       now = progress
-      if (progress.state === 'following' || progress.state === 'verified') {
+      if (FOLLOWING.includes(progress.state)) {
         void endBar()
         timer ??= setInterval(() => say(followLine(progress)), FOLLOW_LINE_MS)
       } else if (progress.state === 'planned' || progress.done < progress.documents) {

@@ -6,12 +6,15 @@ import { understand } from './understand.js'
 export interface LagGauge {
   /** Null as long as nobody follows. */
   lag(): Lag | null
-  /** Tells what is known to be waiting in a collection. */
-  tell(collection: string, behind: number): void
+  /** Everything was taken in that had been written by this time of performance.now(); null while nobody can tell. */
+  upTo(): number | null
+  /** Tells what is known to be waiting in a collection, and up to when everything was taken in. */
+  tell(collection: string, behind: number, upTo?: number | null): void
 }
 
 export function createLagGauge(now: () => number = Date.now): LagGauge {
   const waiting = new Map<string, number>()
+  const complete = new Map<string, number>()
   let caughtUpAt = now()
   const behind = () => [...waiting.values()].reduce((sum, documents) => sum + documents, 0)
   return {
@@ -25,8 +28,12 @@ export function createLagGauge(now: () => number = Date.now): LagGauge {
         at: new Date(at).toISOString(),
       }
     },
-    tell(collection, documents) {
+    upTo() {
+      return waiting.size === 0 || complete.size < waiting.size ? null : Math.min(...complete.values())
+    },
+    tell(collection, documents, upTo = null) {
       waiting.set(collection, documents)
+      if (upTo !== null) complete.set(collection, upTo)
       if (behind() === 0) caughtUpAt = now()
     },
   }
@@ -43,7 +50,7 @@ export async function follow(
   for (const collection of checkpoints.keys()) gauge.tell(collection, 0)
   const collections = [...checkpoints.keys()]
   for await (const batch of source.follow({ collections, checkpoints, pollMs, signal })) {
-    const { collection, checkpoint, deleted, behind } = batch
+    const { collection, checkpoint, deleted, behind, upTo } = batch
     if (batch.documents.length > 0) gauge.tell(collection, batch.documents.length + behind)
     if (batch.documents.length > 0 || deleted > 0 || checkpoint !== checkpoints.get(collection)) {
       const definition = await migrations.definition(collection)
@@ -52,7 +59,7 @@ export async function follow(
       await take(intaking, intake, batch)
       checkpoints.set(collection, checkpoint)
     }
-    gauge.tell(collection, behind)
+    gauge.tell(collection, behind, upTo)
     // Also when nothing was written: both ends are there.
     onTaken(collection, batch.documents.length)
     await pace(batch.documents.length)

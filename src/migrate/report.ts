@@ -76,6 +76,10 @@ export interface MigrationStatus extends CountsReport {
   /** Null when nobody follows. */
   lag: Migration['lag']
   verification: object | null
+  /** The mirror is the source. */
+  adopt: boolean
+  /** Documents that were taken in after the cut-over; null before it. */
+  stragglers: number | null
   error: Migration['error']
   collections: Record<string, CountsReport & { documents: number; deleted: number; done: boolean }>
   oddities: Record<string, number>
@@ -98,6 +102,8 @@ export function statusOf(migration: Migration): MigrationStatus {
     heartbeat_at: migration.heartbeat_at?.toISOString() ?? null,
     lag: migration.lag,
     verification: migration.verification,
+    adopt: migration.adopt,
+    stragglers: stragglersOf(migration),
     error: migration.error,
     ...{ read, created, replaced, unchanged, merged, quarantined },
     collections: Object.fromEntries(
@@ -115,4 +121,11 @@ export function statusOf(migration: Migration): MigrationStatus {
       note,
     })),
   }
+}
+
+/** Documents that were still written to the source when it had been cut over, or null before that. */
+export function stragglersOf({ collections, taken_at_cutover: before }: Migration): number | null {
+  if (before === null) return null
+  const { created, replaced, merged } = sumOf(collections)
+  return created + replaced + merged - before
 }

@@ -25,6 +25,8 @@ export interface RunOptions {
   collections?: readonly string[] | undefined
   /** Go on taking what is written to the source, until the signal comes. */
   follow?: boolean
+  /** The source is the mirror's own place: its documents are replaced there at the cut-over. */
+  adopt?: boolean
   /** Documents a second at most. */
   rate?: number | undefined
   /** Milliseconds between two looks at a source without change stream. */
@@ -67,7 +69,8 @@ const OUTAGE_MS = 600_000
 /**
  * Takes over what a source holds: goes on with what was interrupted, and reads everything once more when all was read
  * before. Can be killed at any moment.
- * @throws CONFLICT when another run is alive, another source's migration is unfinished, or this one was cut over;
+ * @throws CONFLICT when another run is alive, another source's migration is unfinished, or this one was cut over and is not to be
+ * followed;
  * NOT_FOUND when the source holds none of the collections; SOURCE_UNAVAILABLE, STORE_UNAVAILABLE after ten minutes
  */
 export async function runMigration(options: RunOptions): Promise<RunEnd> {
@@ -77,7 +80,11 @@ export async function runMigration(options: RunOptions): Promise<RunEnd> {
   const { id, state } = await migrations.begin(
     options.access,
     { kind, name, identity },
-    { collections: present.map(({ collection }) => collection), follow: options.follow ?? false },
+    {
+      collections: present.map(({ collection }) => collection),
+      follow: options.follow ?? false,
+      adopt: options.adopt ?? false,
+    },
   )
   const run = createRun(options, { id, state, present })
   let runner: string | undefined
@@ -137,6 +144,13 @@ function createRun(
   const stored = async (): Promise<StoredProgress[]> =>
     (await migrations.get(id)).collections.filter(({ collection }) => asked.has(collection))
 
+  /** Whether it was ended from outside, which may be met before the next heartbeat tells it. */
+  const isOver = async (): Promise<boolean> =>
+    migrations.get(id).then(
+      ({ state: now, rolling_back }) => migrations.isOver(now) || rolling_back,
+      () => false,
+    )
+
   return {
     progress,
     /** Milliseconds since something was taken in. */
@@ -164,7 +178,7 @@ function createRun(
         if (first) {
           // One that was verified without following has no place from which following would miss nothing.
           const marked = (await stored()).every((one) => one.follow_checkpoint !== null)
-          const follows = marked && (state === 'following' || state === 'verified')
+          const follows = marked && ['following', 'verified', 'cut_over'].includes(state)
           const again = !(options.follow && follows)
           if (again && state === 'verified') {
             await moveTo(follows ? 'following' : 'backfilled', 'everything is read once more')
@@ -187,7 +201,7 @@ function createRun(
         await follow(intaking, await stored(), { gauge, pollMs: options.pollMs ?? POLL_MS })
       } catch (error) {
         // What ends a run from outside is told by its own reason, not by whatever broke off because of it.
-        if (keeper.isOver()) return
+        if (keeper.isOver() || (await isOver())) return
         throw keeper.reason() ?? error
       } finally {
         await keeper.stop()
@@ -244,15 +258,20 @@ function keepAlive(
   let reason: DualstoreError | undefined
   let over = false
   let beating: Promise<void> | undefined
+  let question = { number: 0, heardAt: 0 }
+  /** The question, when everything was taken in that had been written when it was heard of. */
+  const answered = () => ((gauge.upTo() ?? 0) > question.heardAt ? question.number : 0)
   const beat = async () => {
     try {
-      const state = await migrations.beat(of, gauge.lag())
-      if (state === undefined) {
+      const told = await migrations.beat(of, { lag: gauge.lag(), answered: answered() })
+      if (told === undefined) {
         reason = new DualstoreError('CONFLICT', 'another process has taken this migration over')
         ended.abort()
-      } else if (state === 'cut_over' || migrations.isOver(state)) {
+      } else if (migrations.isOver(told.state) || told.rolling_back) {
         over = true
         ended.abort()
+      } else if (told.question > question.number) {
+        question = { number: told.question, heardAt: performance.now() }
       }
     } catch {
       // An outage is met by whoever takes documents in.
@@ -267,7 +286,7 @@ function keepAlive(
     signal: AbortSignal.any([interrupted, ended.signal]),
     /** Why the runner has to end, when it is not because somebody interrupted it. */
     reason: () => reason,
-    /** The migration was cut over or ended: there is nothing left to do. */
+    /** The migration was finished or rolled back: there is nothing left to do. */
     isOver: () => over,
     async stop() {
       clearInterval(timer)

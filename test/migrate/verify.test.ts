@@ -195,7 +195,8 @@ test('while somebody follows, what is on its way is waited for, and what stays o
     const { id } = (await migrations.current()) ?? { id: '' }
     const stuck = { id, runner: 'stuck' }
     await migrations.claim(stuck)
-    const beat = () => migrations.beat(stuck, { behind: 3, seconds: 9, at: new Date().toISOString() })
+    const beat = () =>
+      migrations.beat(stuck, { lag: { behind: 3, seconds: 9, at: new Date().toISOString() }, answered: 0 })
     await beat()
     const beating = setInterval(() => void beat(), 100)
     try {
@@ -213,7 +214,7 @@ test('only what was read to its end is verified, and only against its own source
   await withMigrations(async (migrations) => {
     const source = messages(message('a', 1, 'one'))
     await expect(verifiable(migrations, source)).rejects.toMatchObject({ code: 'NOT_FOUND' })
-    await migrations.begin(localAccess, source, {})
+    await migrations.begin(localAccess, source, { collections: [COLLECTION], follow: false, adopt: false })
     await expect(verifiable(migrations, source)).rejects.toThrow(/run it to its end/)
     await migrateFrom(source, migrations)
     const other = memorySource({ [COLLECTION]: [] }, { name: 'another' })

@@ -40,7 +40,7 @@ export function memorySource(
         yield { documents, checkpoint: String(from) }
       }
     },
-    async *follow({ collections: asked, checkpoints, signal }): AsyncGenerator<FollowedBatch> {
+    async *follow({ collections: asked, checkpoints, pollMs, signal }): AsyncGenerator<FollowedBatch> {
       const places = new Map(asked.map((collection) => [collection, Number(checkpoints.get(collection))]))
       while (!signal.aborted) {
         let given = 0
@@ -50,10 +50,18 @@ export function memorySource(
           given += documents.length
           places.set(collection, to)
           const left = (held.get(collection)?.length ?? 0) - to
-          yield { collection, documents, checkpoint: String(to), behind: left, deleted: 0 }
+          yield {
+            collection,
+            documents,
+            checkpoint: String(to),
+            behind: left,
+            deleted: 0,
+            upTo: left === 0 ? performance.now() : null,
+          }
         }
         // That nothing is waiting any more is told before it is waited.
-        if (given === 0) await once(changed, 'append', { signal }).catch(() => {})
+        const woken = AbortSignal.any([signal, AbortSignal.timeout(pollMs)])
+        if (given === 0) await once(changed, 'append', { signal: woken }).catch(() => {})
       }
     },
     close: async () => {},

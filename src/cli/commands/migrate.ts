@@ -11,9 +11,13 @@ import { counted, print, printable, say } from '../output.js'
 import { showProgress } from '../progress.js'
 import { EXIT_INTERRUPTED } from '../report.js'
 import { addSettings } from '../settings-options.js'
+import { checkAdoption, restMirror } from './migrate/adopting.js'
+import { migrationCutOverCommand } from './migrate/cutover.js'
+import { migrationFinishCommand } from './migrate/finish.js'
 import { migrationHistoryCommand } from './migrate/history.js'
 import { migrationQuarantineCommand } from './migrate/quarantine.js'
 import { quarantineTarget, writeQuarantine } from './migrate/quarantine-file.js'
+import { migrationRollbackCommand } from './migrate/rollback.js'
 import { migrationSettings } from './migrate/settings.js'
 import { addSource, openSource, type SourceFlags } from './migrate/source.js'
 import { migrationStatusCommand } from './migrate/status.js'
@@ -24,12 +28,17 @@ interface MigrateFlags extends SourceFlags {
   dryRun?: boolean
   sample?: number
   follow?: boolean
+  adopt?: boolean
+  config?: string
   rate?: number
   poll: number
   quarantine?: string
   yes?: boolean
   json?: boolean
 }
+
+/** How long the mirror may take to come to rest. */
+const REST_MS = 60_000
 
 export function migrateCommand(): Command {
   const command = new Command('migrate-from-dualstore-http')
@@ -41,6 +50,7 @@ export function migrateCommand(): Command {
     .option('--dry-run', 'read everything and tell what would be done; write nothing')
     .option('--sample <documents>', 'with --dry-run: read so many of each collection', positive)
     .option('--follow', 'then go on taking what is written to the source, until it is interrupted')
+    .option('--adopt', 'the source is the mirror too: yes, replace its documents at the cut-over')
     .option('--rate <documents>', 'take so many documents a second at most', positive)
     .option('--batch <documents>', 'documents in one transaction', positive, 1000)
     .option(
@@ -72,6 +82,7 @@ Examples:
     .action(async (flags: MigrateFlags) => {
       if (flags.sample !== undefined && !flags.dryRun) throw invalid('--sample', 'needs --dry-run')
       if (flags.dryRun && flags.follow) throw invalid('--follow', 'cannot be together with --dry-run')
+      await checkAdoption(flags)
       const named = flags.quarantine
       if (named !== undefined && !flags.dryRun) await quarantineTarget(named, flags.yes)
       await withLocalStores(flags, { migrate: 'any' }, async (context, signal) => {
@@ -87,6 +98,9 @@ Examples:
   return command
     .addCommand(migrationStatusCommand())
     .addCommand(migrationVerifyCommand())
+    .addCommand(migrationCutOverCommand())
+    .addCommand(migrationRollbackCommand())
+    .addCommand(migrationFinishCommand())
     .addCommand(migrationQuarantineCommand())
     .addCommand(migrationHistoryCommand())
 }
@@ -121,15 +135,18 @@ async function plan(
 }
 
 async function run(
-  { migrations }: Context,
+  context: Context,
   source: Source,
   flags: MigrateFlags,
   signal: AbortSignal,
 ): Promise<void> {
-  const [{ runMigration }, { reportOf }] = await Promise.all([
+  const { migrations } = context
+  const [{ runMigration }, { reportOf }, { createPatience }] = await Promise.all([
     import('../../migrate/run.js'),
     import('../../migrate/report.js'),
+    import('../../migrate/patience.js'),
   ])
+  if (flags.adopt) await restMirror(context, createPatience(REST_MS, signal))
   const shown = showMigration()
   const end = await runMigration({
     source,
@@ -137,6 +154,7 @@ async function run(
     access: localAccess,
     collections: flags.collections,
     follow: flags.follow ?? false,
+    adopt: flags.adopt ?? false,
     rate: flags.rate,
     pollMs: flags.poll,
     signal,

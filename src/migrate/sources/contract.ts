@@ -29,6 +29,11 @@ export interface FollowedBatch extends SourceBatch {
   behind: number
   /** Documents that were deleted in the source: told, and not carried over (the legacy server never deletes). */
   deleted: number
+  /**
+   * With this batch everything was given that had been written to the collection by this time, of performance.now();
+   * null where the source cannot tell it yet.
+   */
+  upTo: number | null
 }
 
 export interface FollowOptions {

@@ -68,9 +68,10 @@ export function openHttpSource({ url, token }: HttpSourceOptions): Source {
   ): AsyncGenerator<FollowedBatch> {
     // No more than a list shows, which is a thousand.
     let given = new Set<string>()
-    const told = { collection: definition.name, checkpoint: FROM_NOW, behind: 0, deleted: 0 }
+    const told = { collection: definition.name, checkpoint: FROM_NOW, behind: 0, deleted: 0, upTo: null }
     while (!signal.aborted) {
       const seen = new Set<string>()
+      const began = performance.now()
       for await (const { documents } of read(definition, 0, signal)) {
         const fresh = documents.filter(({ sourceId }) => !given.has(sourceId))
         for (const { sourceId } of documents) seen.add(sourceId)
@@ -80,7 +81,7 @@ export function openHttpSource({ url, token }: HttpSourceOptions): Source {
       }
       given = new Set([...given, ...seen].slice(-MOST))
       if (signal.aborted) return
-      yield { ...told, documents: [] }
+      yield { ...told, documents: [], upTo: began }
       await delay(pollMs, undefined, { signal }).catch(() => {})
     }
   }

@@ -35,7 +35,7 @@ const OVERLAP_MS = 120_000
 /** ObjectIds tell their time; documents with other ids are all read at every so many looks. */
 const LOOKS_BETWEEN_OTHERS = 10
 /** Not those that dualstore wrote, where source and mirror are one database. */
-const FOREIGN = { 'dualstore.seq': { $exists: false } }
+export const FOREIGN = { 'dualstore.seq': { $exists: false } }
 const LAST_OBJECT_ID = new ObjectId('f'.repeat(24))
 
 /** Errors after which a change stream cannot be gone on with: what happened meanwhile is not known. */
@@ -80,7 +80,13 @@ export async function* followCollection(following: Following, checkpoint: string
       const { next } = place
       for await (const batch of readBatches(collection, { filter: FOREIGN, after: place.after, signal })) {
         // How much of it is left is not known, but some may be.
-        yield { ...batch, checkpoint: textOf({ after: batch.checkpoint, next }), behind: 1, deleted: 0 }
+        yield {
+          ...batch,
+          checkpoint: textOf({ after: batch.checkpoint, next }),
+          behind: 1,
+          deleted: 0,
+          upTo: null,
+        }
       }
       if (signal.aborted) return
       place = next
@@ -121,25 +127,38 @@ async function* listen(
   const stop = () => void stream.close().catch(() => {})
   signal.addEventListener('abort', stop)
   try {
+    let began = performance.now()
     let next = nextOf(stream)
     while (!signal.aborted) {
       const events: Event[] = []
+      const upTo = began
       let event = await next
       while (event !== null) {
         events.push(event)
+        began = performance.now()
         next = nextOf(stream)
         if (events.length === BATCH) break
         // What came in the same answer is there at once.
         event = await Promise.race([next, nextTurn(null)])
       }
-      if (events.length === 0) next = nextOf(stream)
+      if (events.length === 0) {
+        began = performance.now()
+        next = nextOf(stream)
+      }
       if (signal.aborted) return
       const last = events.at(-1)
       const token = last?._id ?? (stream.resumeToken as Document)
       const { documents, deleted } = await documentsOf(collection, events, signal)
       if (signal.aborted) return
       const behind = events.length === BATCH ? 1 : 0
-      yield { documents, checkpoint: textOf({ behind: token }), behind, deleted }
+      // An answer that is not full holds all there was when it was asked for.
+      yield {
+        documents,
+        checkpoint: textOf({ behind: token }),
+        behind,
+        deleted,
+        upTo: behind === 0 ? upTo : null,
+      }
       if (last?.operationType !== 'invalidate') continue
       log?.warn(
         { collection: collection.collectionName },
@@ -184,11 +203,15 @@ async function* look({ collection, pollMs, signal }: Following, from: number): A
   /** When ids were made that were given lately, so that they are not given again. */
   const given = new Map<string, number>()
   let since = from
+  /** When the last look began that saw documents with other ids too. */
+  let upTo: number | null = null
   for (let looks = 0; !signal.aborted; looks++) {
+    const began = performance.now()
     const { localTime } = await collection.db.command({ hello: 1 })
     const first = ObjectId.createFromTime(Math.max(0, Math.floor((since - OVERLAP_MS) / 1000)))
     const filters: Document[] = [{ _id: { $gte: first, $lte: LAST_OBJECT_ID } }]
-    if (looks % LOOKS_BETWEEN_OTHERS === 0) filters.push({ _id: { $not: { $type: 'objectId' } } })
+    const all = looks % LOOKS_BETWEEN_OTHERS === 0
+    if (all) filters.push({ _id: { $not: { $type: 'objectId' } } })
     for (const filter of filters) {
       for await (const batch of readBatches(collection, { filter: { ...filter, ...FOREIGN }, signal })) {
         const documents = batch.documents.filter(({ sourceId }) => !given.has(sourceId))
@@ -196,13 +219,15 @@ async function* look({ collection, pollMs, signal }: Following, from: number): A
           if (document._id instanceof ObjectId) given.set(sourceId, document._id.getTimestamp().getTime())
         }
         const behind = batch.documents.length >= BATCH ? 1 : 0
-        if (documents.length > 0) yield { documents, checkpoint: textOf({ since }), behind, deleted: 0 }
+        if (documents.length > 0)
+          yield { documents, checkpoint: textOf({ since }), behind, deleted: 0, upTo: null }
       }
     }
     if (signal.aborted) return
     since = (localTime as Date).getTime()
     for (const [id, made] of given) if (made < since - OVERLAP_MS) given.delete(id)
-    yield { documents: [], checkpoint: textOf({ since }), behind: 0, deleted: 0 }
+    if (all) upTo = began
+    yield { documents: [], checkpoint: textOf({ since }), behind: 0, deleted: 0, upTo }
     await delay(pollMs, undefined, { signal }).catch(() => {})
   }
 }

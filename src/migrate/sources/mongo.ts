@@ -107,6 +107,13 @@ export function openMongoSource(options: MongoSourceOptions): Source {
   }
 }
 
+/** The servers that a connection string names, each as host:port. @throws INVALID_REQUEST when it cannot be read */
+export function serversOf(uri: string): string[] {
+  const { srvHost, hosts } = newClient({ uri, database: '', agentName: '' }).options
+  const servers = srvHost === undefined ? hosts.map(String) : [srvHost]
+  return servers.map((server) => server.toLowerCase().replace(/^(localhost|\[::1\])(?=:|$)/, '127.0.0.1'))
+}
+
 /** Where in its server a source lies, from its identity; undefined for that of another kind of source. */
 export function mongoPlaceOf(identity: string): { database: string; agentName: string } | undefined {
   if (!identity.startsWith(IDENTITY)) return undefined

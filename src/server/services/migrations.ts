@@ -8,14 +8,17 @@ import { transaction } from '../db/transaction.js'
 import { DualstoreError } from '../errors.js'
 import {
   addCollections,
+  askRunner,
+  type Beat,
   beat,
   beginPass,
   changeState,
   claimMigration,
+  dismissRunner,
   endCollection,
   forecast,
+  insertEvent,
   insertMigration,
-  type Lag,
   listMigrations,
   type MigrationEvent,
   type MigrationState,
@@ -24,11 +27,15 @@ import {
   readMigration,
   readProgress,
   readQuarantine,
+  readQuarantinedAmong,
   readUnfinished,
   releaseMigration,
   type StoredMigration,
   type StoredProgress,
   storeMark,
+  storeRollingBack,
+  storeSwitchPosition,
+  storeTakenAtCutover,
   storeVerification,
 } from '../store/migrations.js'
 import { newId } from './ids.js'
@@ -41,6 +48,7 @@ import type { Registry } from './registry.js'
 import { requireStorable } from './storable.js'
 
 export type {
+  Beat,
   Counts,
   HistoryEntry,
   Intake,
@@ -68,6 +76,14 @@ export interface MigrationSource {
 export interface SourceCount {
   collection: string
   documents: number
+}
+
+/** What a migration is begun with. */
+export interface MigrationOptions {
+  collections: readonly string[]
+  follow: boolean
+  /** The mirror is the source: its documents are replaced in place at the cut-over. */
+  adopt: boolean
 }
 
 /** A migration with all that is known of it. */
@@ -108,7 +124,11 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
     return withDetails(migration)
   }
 
-  const insert = async (source: MigrationSource, options: object, by: string): Promise<void> => {
+  const insert = async (
+    source: MigrationSource,
+    { adopt, ...options }: MigrationOptions,
+    by: string,
+  ): Promise<void> => {
     await transaction(pool, async (tx) => {
       const head = await readHead(tx)
       await insertMigration(tx, {
@@ -117,6 +137,7 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
         source_name: source.name,
         source_identity: source.identity,
         options,
+        adopt,
         started_position: formatPosition({ epoch: head.epoch, seq: head.position }),
         created_by: by,
       })
@@ -135,9 +156,9 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
 
     /**
      * The unfinished migration of this source; a new one when there is none.
-     * @throws CONFLICT when another source's is unfinished, or this one was cut over
+     * @throws CONFLICT when another source's is unfinished, or this one was cut over and is not to be followed
      */
-    async begin(access: Access, source: MigrationSource, options: object): Promise<Migration> {
+    async begin(access: Access, source: MigrationSource, options: MigrationOptions): Promise<Migration> {
       if ((await readUnfinished(pool)) === undefined) await insert(source, options, access.principal.id)
       const migration = await readUnfinished(pool)
       if (migration === undefined)
@@ -148,8 +169,17 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
           `the migration from ${migration.source_name} is ${migration.state}: finish it or roll it back first`,
         )
       }
-      if (migration.state === 'cut_over') {
-        throw new DualstoreError('CONFLICT', 'this migration was cut over: finish it or roll it back')
+      if (migration.state === 'cut_over' && !options.follow) {
+        throw new DualstoreError(
+          'CONFLICT',
+          'this migration was cut over: --follow takes what is still written to the source; or finish it or roll it back',
+        )
+      }
+      if (migration.rolling_back) {
+        throw new DualstoreError(
+          'CONFLICT',
+          'this migration is being rolled back: "rollback" goes on with it, and "cutover" stays where it is',
+        )
       }
       return withDetails(migration)
     },
@@ -204,8 +234,29 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
     /** What taking documents in would make of each of those that are not quarantined. Writes nothing. */
     forecast: (intake: Parameters<typeof forecast>[1]) => forecast(pool, intake),
 
-    /** Tells that a runner is alive, and how far behind. @returns the state; undefined when another has it now. */
-    beat: (of: RunnerOf, lag: Lag | null = null) => beat(pool, of.id, of.runner, lag),
+    /**
+     * Tells that a runner is alive, and how far it is.
+     * @returns the state, and the last question that was asked; undefined when another runner has it now.
+     */
+    beat: (of: RunnerOf, told: Beat = { lag: null, answered: 0 }) => beat(pool, of.id, of.runner, told),
+
+    /**
+     * Asks the runner whether everything was taken in that is written to the source by now. It was when `answered` of
+     * the migration has reached the number that is returned; without a runner nobody answers.
+     */
+    ask: (id: string) => askRunner(pool, id),
+
+    /** Says whether a rollback is under way: nobody takes documents in meanwhile, and whoever does so ends. */
+    setRollingBack: (id: string, rollingBack: boolean) => storeRollingBack(pool, id, rollingBack),
+
+    /** Nothing that a runner has under way comes to anything any more. To be called when it should have ended. */
+    dismissRunner: (id: string) => dismissRunner(pool, id),
+
+    /** Keeps where the log ends, before clients are asked to switch; the first such place stays. */
+    async markSwitch(id: string): Promise<void> {
+      const { epoch, position } = await readHead(pool)
+      await storeSwitchPosition(pool, id, formatPosition({ epoch, seq: position }))
+    },
 
     /** Gives a migration back, with what ended the run. */
     release: (of: RunnerOf, error: { code: string; message: string } | null = null) =>
@@ -223,10 +274,18 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
         if (!transitions[from].includes(to)) {
           throw new DualstoreError('CONFLICT', `a migration that is ${from} cannot become ${to}`)
         }
+        const moved = await transaction(pool, async (tx) => {
+          if (to === 'cut_over') await storeTakenAtCutover(tx, id)
+          return changeState(tx, id, { from, to, by, note })
+        })
         // Whoever was faster is looked at again.
-        if (await transaction(pool, (tx) => changeState(tx, id, { from, to, by, note }))) return get(id)
+        if (moved) return get(id)
       }
     },
+
+    /** Tells in the migration's events what came to pass without another state. */
+    tell: (id: string, state: MigrationState, by: string, note: string) =>
+      insertEvent(pool, id, { from: state, to: state, by, note }),
 
     /** Lets `work` compare the source of a migration with what is stored; see migrations/compare.ts. */
     compare: <T>(migration: StoredMigration, work: (comparison: Comparison) => Promise<T>) =>
@@ -259,6 +318,10 @@ export function createMigrationService({ pool, registry, hints, now = Date.now }
         after = last
       }
     },
+
+    /** Those of these documents of a source that could not be taken. */
+    quarantinedAmong: async (collection: string, sourceIds: readonly string[]): Promise<Set<string>> =>
+      new Set(await readQuarantinedAmong(pool, collection, sourceIds)),
 
     /** The documents that gave way to others of an id, the newest first. @throws COLLECTION_NOT_FOUND */
     async history(collection: string, id: string) {

@@ -33,6 +33,17 @@ export interface StoredMigration {
   started_position: string
   lag: Lag | null
   verification: object | null
+  /** What was last asked of the runner, and answered by it: see askRunner. */
+  question: number
+  answered: number
+  /** The mirror is the source. */
+  adopt: boolean
+  /** The log's end before clients were first asked to switch; null before that. */
+  switch_position: string | null
+  /** Documents that had been taken in when it was cut over; null before that. */
+  taken_at_cutover: number | null
+  /** A rollback is under way: the runner is to end, and none may begin. */
+  rolling_back: boolean
   error: { code: string; message: string } | null
   runner: string | null
   heartbeat_at: Date | null
@@ -92,7 +103,7 @@ export interface HistoryEntry {
 }
 
 const COLUMNS = `id, source_kind, source_name, source_identity, state, options, pass, started_position, lag, verification,
-  error, runner, heartbeat_at, (extract(epoch FROM clock_timestamp() - heartbeat_at) * 1000)::bigint AS silence_ms,
+  question, answered, adopt, switch_position, taken_at_cutover, rolling_back, error, runner, heartbeat_at, (extract(epoch FROM clock_timestamp() - heartbeat_at) * 1000)::bigint AS silence_ms,
   created_by, created_at, updated_at`
 
 /** Makes a migration; the transaction that makes it tells what was there before. */
@@ -100,20 +111,28 @@ export async function insertMigration(
   tx: Queryable,
   migration: Pick<
     StoredMigration,
-    'id' | 'source_kind' | 'source_name' | 'source_identity' | 'options' | 'started_position' | 'created_by'
+    | 'id'
+    | 'source_kind'
+    | 'source_name'
+    | 'source_identity'
+    | 'options'
+    | 'adopt'
+    | 'started_position'
+    | 'created_by'
   >,
 ): Promise<void> {
   await query(
     tx,
     `INSERT INTO dualstore.source_migrations
-       (id, source_kind, source_name, source_identity, options, started_position, created_by)
-     VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+       (id, source_kind, source_name, source_identity, options, adopt, started_position, created_by)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
     [
       migration.id,
       migration.source_kind,
       migration.source_name,
       migration.source_identity,
       JSON.stringify(migration.options),
+      migration.adopt,
       migration.started_position,
       migration.created_by,
     ],
@@ -168,7 +187,8 @@ export async function readEvents(on: Queryable, id: string): Promise<MigrationEv
   )
 }
 
-async function insertEvent(
+/** Tells what came to pass; a state that stays the same is named twice. */
+export async function insertEvent(
   tx: Queryable,
   id: string,
   event: { from: MigrationState | null; to: MigrationState; by: string; note: string | null },
@@ -220,20 +240,77 @@ export async function claimMigration(
   return rows.length > 0
 }
 
-/** Tells that a runner is alive, and how far behind it is. @returns the state; undefined when another has it now. */
+/** What a runner tells with its heartbeat. */
+export interface Beat {
+  lag: Lag | null
+  /** The last question behind which it has looked at the whole source; 0 when there is none. */
+  answered: number
+}
+
+/** Tells that a runner is alive, and how far it is. @returns undefined when another one has the migration now. */
 export async function beat(
   on: Queryable,
   id: string,
   runner: string,
-  lag: Lag | null,
-): Promise<MigrationState | undefined> {
-  const rows = await query<{ state: MigrationState }>(
+  { lag, answered }: Beat,
+): Promise<Pick<StoredMigration, 'state' | 'question' | 'rolling_back'> | undefined> {
+  const rows = await query<Pick<StoredMigration, 'state' | 'question' | 'rolling_back'>>(
     on,
-    `UPDATE dualstore.source_migrations SET heartbeat_at = clock_timestamp(), lag = $3
-     WHERE id = $1 AND runner = $2 RETURNING state`,
-    [id, runner, lag && JSON.stringify(lag)],
+    `UPDATE dualstore.source_migrations
+     SET heartbeat_at = clock_timestamp(), lag = $3, answered = greatest(answered, $4)
+     WHERE id = $1 AND runner = $2 RETURNING state, question, rolling_back`,
+    [id, runner, lag && JSON.stringify(lag), answered],
   )
-  return rows[0]?.state
+  return rows[0]
+}
+
+/**
+ * Asks the runner whether everything was taken in that is written to the source by now; its answer is there when
+ * `answered` has reached the number that is returned.
+ */
+export async function askRunner(on: Queryable, id: string): Promise<number> {
+  const rows = await query<{ question: number }>(
+    on,
+    'UPDATE dualstore.source_migrations SET question = question + 1 WHERE id = $1 RETURNING question',
+    [id],
+  )
+  return rows[0]?.question ?? 0
+}
+
+/** Keeps where the log ended before clients were first asked to switch; a later place is not kept. */
+export async function storeSwitchPosition(on: Queryable, id: string, position: string): Promise<void> {
+  await query(
+    on,
+    `UPDATE dualstore.source_migrations SET switch_position = coalesce(switch_position, $2), updated_at = now()
+     WHERE id = $1`,
+    [id, position],
+  )
+}
+
+/** Says whether a rollback is under way. */
+export async function storeRollingBack(on: Queryable, id: string, rollingBack: boolean): Promise<void> {
+  await query(
+    on,
+    `UPDATE dualstore.source_migrations SET rolling_back = $2, updated_at = now()
+     WHERE id = $1 AND rolling_back <> $2`,
+    [id, rollingBack],
+  )
+}
+
+/** Takes a migration from whoever runs it; what that one has under way is waited for, and then refused. */
+export async function dismissRunner(on: Queryable, id: string): Promise<void> {
+  await query(on, 'UPDATE dualstore.source_migrations SET runner = NULL WHERE id = $1', [id])
+}
+
+/** Keeps how many documents have been taken in by now. */
+export async function storeTakenAtCutover(tx: Queryable, id: string): Promise<void> {
+  await query(
+    tx,
+    `UPDATE dualstore.source_migrations SET taken_at_cutover = (
+       SELECT coalesce(sum(created + replaced + merged), 0) FROM dualstore.migration_collections WHERE migration = $1
+     ) WHERE id = $1`,
+    [id],
+  )
 }
 
 /** Gives a migration back, unless another runner has it now. */
@@ -396,6 +473,20 @@ export async function readQuarantine(
      WHERE (collection, source_id) > ($1, $2) AND migration = $4 ORDER BY collection, source_id LIMIT $3`,
     [after.collection, after.source_id, limit, migration],
   )
+}
+
+/** Those of these places of a source that are in quarantine. */
+export async function readQuarantinedAmong(
+  on: Queryable,
+  collection: string,
+  sourceIds: readonly string[],
+): Promise<string[]> {
+  const rows = await query<{ source_id: string }>(
+    on,
+    'SELECT source_id FROM dualstore.migration_quarantine WHERE collection = $1 AND source_id = ANY ($2)',
+    [collection, sourceIds],
+  )
+  return rows.map(({ source_id }) => source_id)
 }
 
 /** The documents that gave way to others of this id, the newest first. */

@@ -22,7 +22,7 @@ export interface SourceFlags {
 }
 
 /** What a legacy server calls itself and its database when nobody says otherwise. */
-const LEGACY = { agentName: 'duck', database: 'database' }
+export const LEGACY = { agentName: 'duck', database: 'database' }
 
 const GROUP = 'Where from:'
 
