@@ -35,7 +35,11 @@ describe.each(ways)('$way', { timeout: 120_000 }, ({ by, env }) => {
   const mirror = async () => JSON.parse((await run('status', '--json')).stdout).mirrors[0]
 
   test('status tells the same as the server, for programs and for people', async () => {
-    await until(async () => (await mirror()).state === 'running')
+    // Who leads tells a moment later what it writes into.
+    await until(async () => {
+      const { state, kind } = await mirror()
+      return state === 'running' && kind !== null
+    })
     expect((await json('status')).mirrors[0]).toMatchObject({
       name: 'mirror',
       kind: 'embedded',
