@@ -214,18 +214,22 @@ test('following takes what is written from the beginning on, and goes on after a
     await until(has('d', 'four'))
     const { id } = (await migrations.current()) ?? { id: '' }
     for (const state of ['verified', 'cut_over'] as const) await migrations.moveTo(id, state, 'local')
+    source.append('session_messages', [message('e', 1, 'a straggler')])
+    await until(has('e', 'a straggler'))
+    await migrations.moveTo(id, 'finished', 'local')
     // Nothing more is to be taken then: it ends by itself.
     const { migration, interrupted } = await cutOver
-    expect({ interrupted, state: migration.state }).toEqual({ interrupted: false, state: 'cut_over' })
+    expect({ interrupted, state: migration.state }).toEqual({ interrupted: false, state: 'finished' })
     const [counts] = migration.collections
-    expect(counts).toMatchObject({ created: 4, merged: 1, replaced: 0, quarantined: 0 })
-    expect(counts?.read).toBe(5 + (counts?.unchanged ?? 0))
+    expect(counts).toMatchObject({ created: 5, merged: 1, replaced: 0, quarantined: 0 })
+    expect(counts?.read).toBe(6 + (counts?.unchanged ?? 0))
     expect((await migrations.get(id)).events.map(({ to_state }) => to_state)).toEqual([
       'planned',
       'backfilled',
       'following',
       'verified',
       'cut_over',
+      'finished',
     ])
   })
 })

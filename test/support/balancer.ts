@@ -16,7 +16,8 @@ const SWITCH = '/balancer/switch?to='
 /** Starts one on a free loopback port. */
 export async function startBalancer(first: string): Promise<Balancer> {
   let target = first
-  const agent = new Agent({ keepAlive: true })
+  // A connection of its own for each request: none is closed at the moment it is used again.
+  const agent = new Agent({ keepAlive: false })
   const underWay = new Map<ServerResponse, { stream: boolean }>()
 
   const pass = (from: IncomingMessage, to: ServerResponse) => {
@@ -36,7 +37,6 @@ export async function startBalancer(first: string): Promise<Balancer> {
   }
   const switchTo = async (url: string) => {
     target = url
-    server.closeIdleConnections()
     const answers = [...underWay].map(async ([answer, { stream }]) => {
       if (stream) answer.destroy()
       else if (!answer.closed) await once(answer, 'close')
@@ -47,6 +47,7 @@ export async function startBalancer(first: string): Promise<Balancer> {
     if (!from.url?.startsWith(SWITCH)) return pass(from, to)
     void switchTo(decodeURIComponent(from.url.slice(SWITCH.length))).then(() => to.end())
   })
+  server.keepAliveTimeout = 60_000
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const url = `http://127.0.0.1:${(server.address() as { port: number }).port}`
