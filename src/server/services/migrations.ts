@@ -16,18 +16,14 @@ import {
   claimMigration,
   dismissRunner,
   endCollection,
-  forecast,
   insertEvent,
   insertMigration,
   listMigrations,
   type MigrationEvent,
   type MigrationState,
   readEvents,
-  readHistory,
   readMigration,
   readProgress,
-  readQuarantine,
-  readQuarantinedAmong,
   readUnfinished,
   releaseMigration,
   type StoredMigration,
@@ -38,6 +34,7 @@ import {
   storeTakenAtCutover,
   storeVerification,
 } from '../store/migrations.js'
+import { forecast, readHistory, readQuarantine, readQuarantinedAmong } from '../store/migrations-intake.js'
 import { newId } from './ids.js'
 import { type Comparison, compare } from './migrations/compare.js'
 import { prepareIntake } from './migrations/intake.js'
@@ -50,16 +47,13 @@ import { requireStorable } from './storable.js'
 export type {
   Beat,
   Counts,
-  HistoryEntry,
-  Intake,
   Lag,
   MigrationEvent,
   MigrationState,
-  QuarantinedDocument,
   StoredMigration,
   StoredProgress,
-  Taken,
 } from '../store/migrations.js'
+export type { HistoryEntry, Intake, QuarantinedDocument, Taken } from '../store/migrations-intake.js'
 export type { Comparison, SourceFinding } from './migrations/compare.js'
 export type { TakenBatch, TakenDocument } from './migrations/intake.js'
 

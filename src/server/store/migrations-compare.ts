@@ -1,5 +1,5 @@
 import { type Queryable, query } from '../db/pool.js'
-import type { Intake } from './migrations.js'
+import type { Intake } from './migrations-intake.js'
 
 /** What became of a document of the source, as PostgreSQL holds it. */
 export type Standing =

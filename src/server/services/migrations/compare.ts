@@ -3,7 +3,7 @@ import { readHead } from '../../changes/read.js'
 import { type Pool, type Queryable, withConnection } from '../../db/pool.js'
 import { storeError } from '../../db/sqlstate.js'
 import { differencesOf } from '../../mirror/difference.js'
-import type { Intake, StoredMigration } from '../../store/migrations.js'
+import type { StoredMigration } from '../../store/migrations.js'
 import {
   addSeen,
   addTouched,
@@ -17,6 +17,7 @@ import {
   readUnlike,
   type UnlikeRow,
 } from '../../store/migrations-compare.js'
+import type { Intake } from '../../store/migrations-intake.js'
 import { pickOf } from './intake.js'
 import { partsOf } from './taking.js'
 

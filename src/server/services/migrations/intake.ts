@@ -1,5 +1,5 @@
 import type { Item } from '../../schemas/item.js'
-import type { Intake } from '../../store/migrations.js'
+import type { Intake } from '../../store/migrations-intake.js'
 
 /** A document of the source as it was understood, with what was odd about it. */
 export type TakenDocument<Oddity extends string = string> =

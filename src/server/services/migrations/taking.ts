@@ -1,7 +1,7 @@
 import type { Pool } from '../../db/pool.js'
 import { retrying, transaction } from '../../db/transaction.js'
 import { DualstoreError } from '../../errors.js'
-import { type Intake, type Taken, takeIn } from '../../store/migrations.js'
+import { type Intake, type Taken, takeIn } from '../../store/migrations-intake.js'
 import { refusedRow } from '../gatherer.js'
 import { partOf, withRefused } from './intake.js'
 
