@@ -3,6 +3,7 @@ import { MongoClient } from 'mongodb'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { testDatabase } from '../../support/database.js'
 import { until } from '../../support/follower.js'
+import { freeze } from '../../support/freeze.js'
 import { bodies, call } from '../../support/http.js'
 import { atEndOfFile } from '../../support/leaks.js'
 import { readMetrics } from '../../support/metrics.js'
@@ -98,7 +99,7 @@ describe.runIf(await serverIsAvailable())('MongoDB', () => {
   })
 
   test('stopped: it is known to be away, and drains when it goes on', async () => {
-    process.kill(mongo.pid, 'SIGSTOP')
+    await freeze(mongo.pid)
     try {
       expect((await write()).status).toBe(201)
       await until(async () => (await breaker()) !== 0)

@@ -7,6 +7,7 @@ import { openMongoMirror } from '../../../src/server/mirror/mongo.js'
 import type { CollectionDefinition } from '../../../src/server/schemas/collection.js'
 import type { Item, Json } from '../../../src/server/schemas/item.js'
 import { shippedCollections } from '../../../src/server/schemas/shipped-collections.js'
+import { freeze } from '../../support/freeze.js'
 import { customCollection } from '../../support/items.js'
 import {
   type MongoServer,
@@ -266,7 +267,7 @@ describe.runIf(await serverIsAvailable())('the MongoDB mirror when its server fa
   it('says MIRROR_UNAVAILABLE in time when a connected server stops answering, and recovers', async () => {
     await mirror.apply([put('before', 1)])
     await idsIn(mirror)
-    process.kill(server.pid, 'SIGSTOP')
+    await freeze(server.pid)
     try {
       await expectUnavailableInTime(mirror)
     } finally {

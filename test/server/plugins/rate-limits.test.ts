@@ -2,6 +2,7 @@ import type { FastifyInstance, InjectOptions } from 'fastify'
 import { Redis } from 'ioredis'
 import { describe, expect, test } from 'vitest'
 import type { ServerOptions } from '../../../src/server/index.js'
+import { freeze } from '../../support/freeze.js'
 import { type Answer, bodies, call, expectError } from '../../support/http.js'
 import { atEndOfFile } from '../../support/leaks.js'
 import { redisIsAvailable, startRedis } from '../../support/redis.js'
@@ -246,7 +247,7 @@ describe.skipIf(!(await redisIsAvailable()))('with Redis', () => {
         return keys.length
       })
       .toBe(1)
-    process.kill(redis.pid, 'SIGSTOP')
+    await freeze(redis.pid)
     const started = performance.now()
     expect(await statuses(20, () => read(app))).toEqual(Array(20).fill(200))
     // Twenty times the limit would be one second of waiting alone, and the driver's own is ten.
