@@ -7,8 +7,8 @@ export default defineConfig({
     // Fails a file that leaves a timer, socket or server behind.
     setupFiles: ['test/support/leaks.ts'],
     globalSetup: ['test/support/global-setup.ts'],
-    // Two cores: more workers only make every server slower.
-    maxWorkers: 2,
+    // Many tests wait for other processes: two workers keep two cores busy for two thirds of the time.
+    maxWorkers: 3,
     testTimeout: 30_000,
     hookTimeout: 60_000,
     restoreMocks: true,

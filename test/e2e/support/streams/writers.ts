@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Pool } from '../../../../src/server/db/pool.js'
+import { until } from '../../../support/follower.js'
 import { createDraw, type Draw } from '../random.js'
 import { COLLECTIONS, type CUSTOM, LATE, randomBody, randomId, randomPatch } from './documents.js'
 import { startSqlWriter } from './sql-writer.js'
@@ -142,16 +143,21 @@ export async function importAll(url: string, collection: string, items: readonly
   await answer.arrayBuffer()
 }
 
-/** Makes a collection whose documents may hold anything. */
+/** Makes a collection whose documents may hold anything; a store that is away for a moment is waited for. */
 export async function createCollection(url: string, name: typeof CUSTOM | typeof LATE): Promise<void> {
   const definition = { name, label: 'Note', id_prefix: 'note', schema: { type: 'object', properties: {} } }
-  const answer = await fetch(`${url}/api/v1/collections`, {
-    method: 'POST',
-    headers: JSON_TYPE,
-    body: JSON.stringify(definition),
+  await until(async () => {
+    const answer = await fetch(`${url}/api/v1/collections`, {
+      method: 'POST',
+      headers: JSON_TYPE,
+      body: JSON.stringify(definition),
+    })
+    const text = await answer.text()
+    // An answer that was lost on its way may have been a success.
+    if (answer.status === 201 || answer.status === 409) return true
+    if (answer.status !== 503) throw new Error(`${name}: ${answer.status} ${text}`)
+    return false
   })
-  if (answer.status !== 201) throw new Error(`${name}: ${answer.status} ${await answer.text()}`)
-  await answer.arrayBuffer()
 }
 
 /** Drops a collection with its documents, whose deletions are in the log. */
