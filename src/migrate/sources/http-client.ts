@@ -47,23 +47,6 @@ export async function fetchPage(
   }
 }
 
-/** The ten newest stored documents of a collection, where the server tells them. */
-export async function fetchStored(
-  server: LegacyServer,
-  collection: string,
-  signal?: AbortSignal,
-): Promise<Fields[]> {
-  const answer = await fetchJson(server, '/debug/dualstore-data', signal).catch((error: unknown) => {
-    // It is a help where there is one; whether the server is there is found out by its lists.
-    if (error instanceof DualstoreError) return undefined
-    throw error
-  })
-  const stored = isPlain(answer)
-    ? (answer[collection] ?? (answer.data as Fields | undefined)?.[collection])
-    : []
-  return Array.isArray(stored) ? stored.filter(isPlain) : []
-}
-
 async function fetchJson(
   { url, name, token }: LegacyServer,
   path: string,

@@ -6,38 +6,26 @@ import type { SourceDocument } from './contract.js'
 
 /** A document that was read through a list, and how well. */
 export interface ListedDocument extends SourceDocument {
-  /** It is the stored document, with its true id. */
-  isStored: boolean
   /** Fields that the server emptied, or that were empty. */
   emptied: readonly string[]
 }
 
 /**
- * Documents of a list. Their ids are made up anew for each request, so a document is named by what it says; where it
- * is among the stored documents, that one is taken.
+ * Documents of a list. Their ids are made up anew for each request, so a document is named by what it says. (The ten
+ * newest could be had with their true ids from /debug/dualstore-data; but in the next run they are not among the ten,
+ * and would come a second time under another id.)
  * @param offset Of the first item, which tells items apart that the server emptied altogether.
  */
 export function documentsOf(
   definition: CollectionDefinition,
   items: readonly Fields[],
-  stored: readonly Fields[],
   offset: number,
 ): ListedDocument[] {
-  const storedByContent = new Map(
-    stored
-      .map((document) => [contentOf(definition, document), document] as const)
-      .filter(([key]) => key !== null),
-  )
   return items.map((item, index) => {
-    const listed = asStored(definition, item)
-    const content = contentOf(definition, listed)
-    const known = content === null ? undefined : storedByContent.get(content)
-    return {
-      sourceId: content ?? hash(['unclear', definition.name, item, offset + index]),
-      document: known ?? listed,
-      isStored: known !== undefined,
-      emptied: known === undefined ? emptiedOf(item) : [],
-    }
+    const document = asStored(definition, item)
+    const sourceId =
+      contentOf(definition, document) ?? hash(['unclear', definition.name, item, offset + index])
+    return { sourceId, document, emptied: emptiedOf(item) }
   })
 }
 

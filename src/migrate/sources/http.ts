@@ -3,7 +3,7 @@ import { invalid } from '../../server/errors.js'
 import type { CollectionDefinition } from '../../server/schemas/collection.js'
 import { shippedCollections } from '../../server/schemas/shipped-collections.js'
 import type { FollowedBatch, Source, SourceCollection } from './contract.js'
-import { fetchPage, fetchStored, type LegacyServer } from './http-client.js'
+import { fetchPage, type LegacyServer } from './http-client.js'
 import { documentsOf, type ListedDocument } from './http-documents.js'
 import { merge } from './merge.js'
 
@@ -38,10 +38,9 @@ export function openHttpSource({ url, token }: HttpSourceOptions): Source {
   ): AsyncGenerator<ListBatch> {
     const met = new Set<string>()
     for (let offset = from; signal?.aborted !== true; ) {
-      const stored = await fetchStored(server, definition.name, signal)
       const page = await fetchPage(server, definition.name, { limit: PAGE, offset }, signal)
       if (page === undefined) return
-      const listed = documentsOf(definition, page.items, stored, offset)
+      const listed = documentsOf(definition, page.items, offset)
       // Of a document that moved to this page meanwhile once is enough; a page of none but such ends the list.
       const documents = listed.filter(({ sourceId }) => !met.has(sourceId))
       for (const { sourceId } of documents) met.add(sourceId)
@@ -134,12 +133,11 @@ function lossesOf(collection: string, batches: readonly ListBatch[]): string[] {
   const documents = batches.flatMap((batch) => batch.documents)
   if (documents.length === 0) return []
   const total = Math.max(...batches.map((batch) => batch.total))
-  const named = documents.filter(({ isStored }) => isStored).length
   const emptied = documents.filter((document) => document.emptied.length > 0)
   const fields = [...new Set(emptied.flatMap((document) => document.emptied))]
   const sentences = [
     `${collection}: ${documents.length} of ${total} listed documents can be read. A legacy server lists its newest 1000 at most (events: 100 in one version) and counts no others, so older documents are left behind`,
-    `${collection}: ${documents.length - named} of ${documents.length} documents get an id made of their content, because the server makes up ids for each request; ${named} are told with their true id now, which a later run may no longer be told`,
+    `${collection}: ${documents.length} documents get an id made of their content, the same in every run, because the server makes up ids for each request`,
   ]
   if (emptied.length > 0) {
     sentences.push(
