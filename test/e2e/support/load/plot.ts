@@ -40,7 +40,7 @@ export function plotted(title: string, times: readonly number[], curves: readonl
   })
   return (
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="12">` +
-    `<rect width="100%" height="100%" fill="white"/><text x="${LEFT}" y="18" font-size="14">${title}</text>` +
+    `<title>${title}</title><rect width="100%" height="100%" fill="white"/><text x="${LEFT}" y="18" font-size="14">${title}</text>` +
     `${frames.join('')}${minutes.join('')}</svg>\n`
   )
 }
