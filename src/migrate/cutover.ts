@@ -6,6 +6,7 @@ import type { Access } from '../server/services/principal.js'
 import type { Adoption } from './adopt.js'
 import { drained, resumeMirror, stopMirror } from './mirror-steps.js'
 import type { Patience } from './patience.js'
+import { askFollower } from './question.js'
 
 const COMMAND = 'dualstore migrate-from-dualstore-http'
 
@@ -168,11 +169,13 @@ async function adoptAll(options: StepOptions, adoption: Adoption, id: string): P
 
 /** Waits until everything was taken in that is written to the source by now. */
 async function everythingTaken({ migrations, patience }: StepOptions, id: string): Promise<void> {
-  const question = await migrations.ask(id)
+  const look = await askFollower(migrations, id)
   await patience.until(async () => {
-    const migration = await migrations.get(id)
-    if (migration.answered >= question) return undefined
-    if (!migrations.isRun(migration)) return `nobody follows the source: start "${COMMAND} … --follow" again`
+    const standing = await look()
+    if (standing === 'taken') return undefined
+    if (standing === 'nobody follows') {
+      return `nobody follows the source: start "${COMMAND} … --follow" again`
+    }
     return 'what the legacy server has written is to be taken in'
   })
 }

@@ -3,16 +3,14 @@ import { join } from 'node:path'
 import { ObjectId } from 'mongodb'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type TestDatabase, testDatabase } from '../support/database.js'
+import { serverOfFile } from '../support/file-mongo.js'
 import { caughtUp, insertMessages, messages } from '../support/follower.js'
-import { atEndOfFile } from '../support/leaks.js'
-import { type MongoServer, serverIsAvailable, startMongo } from '../support/mongo.js'
 import { mongoRaws, type Raws } from '../support/plant.js'
 import type { Program } from '../support/process.js'
 import { startServer } from '../support/serve.js'
 import { dualstore, freshPath, launch, ndjson, ndjsonFile } from './program.js'
 
-const mongo: MongoServer | undefined = (await serverIsAvailable()) ? await startMongo() : undefined
-atEndOfFile(async () => mongo?.stop())
+const mongo = await serverOfFile()
 const folder = freshPath('audit')
 beforeAll(() => mkdirSync(folder))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))

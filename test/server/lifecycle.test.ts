@@ -1,9 +1,9 @@
 import { request } from 'node:http'
-import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { createDatabase, type TestDatabase } from '../support/database.js'
 import { dataDirectory } from '../support/directory.js'
 import { until } from '../support/follower.js'
+import { holdWrites } from '../support/hold.js'
 import { atEndOfFile } from '../support/leaks.js'
 import { serverIsAvailable, startMongo } from '../support/mongo.js'
 import type { Program, ProgramOptions } from '../support/process.js'
@@ -85,27 +85,10 @@ interface Checks {
   mirror: { ok: boolean; position: number; lag: number }
 }
 
-/** Holds up every write at the change log until it is let go. */
-async function holdWrites(): Promise<{ waiting(): Promise<number>; letGo(): Promise<void> }> {
-  const client = new pg.Client({ connectionString: database.url })
-  await client.connect()
-  await client.query('BEGIN; SELECT dualstore.lock_log()')
-  return {
-    async waiting() {
-      const { rows } = await client.query<{ count: number }>(
-        `SELECT count(*)::int AS count FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-      )
-      return rows[0]?.count ?? 0
-    },
-    letGo: () => client.end(),
-  }
-}
-
 describe('shutdown', () => {
   test('SIGTERM: 50 requests in flight are all answered, and the exit is 0', async () => {
     const server = await serve()
-    const hold = await holdWrites()
+    const hold = await holdWrites(database.url)
     const requests = Array.from({ length: 50 }, (_, index) => createInFlight(server.url, `m${index}`))
     await Promise.all(requests.map(({ taken }) => taken))
     await until(async () => (await hold.waiting()) > 0)
@@ -120,7 +103,7 @@ describe('shutdown', () => {
 
   test('a second signal ends it at once, and not with success', async () => {
     const server = await serve()
-    const hold = await holdWrites()
+    const hold = await holdWrites(database.url)
     const answer = create(server.url, 'held').catch(() => undefined)
     await until(async () => (await hold.waiting()) > 0)
     server.signal('SIGTERM')
@@ -136,7 +119,7 @@ describe('shutdown', () => {
 
   test('a request that outlasts the grace period does not: the exit is in time, and not with success', async () => {
     const server = await serve({ DUALSTORE_SHUTDOWN_GRACE_MS: '500' })
-    const hold = await holdWrites()
+    const hold = await holdWrites(database.url)
     const answer = create(server.url, 'held').catch(() => undefined)
     await until(async () => (await hold.waiting()) > 0)
     const asked = performance.now()

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { cp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -6,6 +6,7 @@ import { type EmbeddedServer, startEmbedded } from '../../src/server/db/embedded
 import { dataDirectory } from './directory.js'
 import { asAdmin } from './global-setup.js'
 import { atEndOfFile } from './leaks.js'
+import { statOf } from './proc.js'
 
 /** A PostgreSQL cluster of the test file's own, whose processes may be stopped, killed and started again. */
 export interface TestPostgresServer {
@@ -114,15 +115,4 @@ function childrenOf(pid: number): number[] {
 function isAlive(pid: number): boolean {
   const stat = statOf(String(pid))
   return stat !== undefined && stat.state !== 'Z'
-}
-
-function statOf(pid: string): { state: string; parent: number } | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    // "pid (command) state parent …", and a command may hold anything.
-    const [state = '', parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return { state, parent: Number(parent) }
-  } catch {
-    return undefined
-  }
 }

@@ -8,7 +8,7 @@ export const MAX_PATH_LENGTH = 200
 
 /** PostgreSQL's jsonb holds neither U+0000 nor half a surrogate pair, so no stored text has them. */
 export function isStorable(text: string): boolean {
-  return !/[\0\p{Surrogate}]/u.test(text)
+  return !text.includes('\0') && text.isWellFormed()
 }
 
 /** Splits a path, or says what is wrong with it in words that follow the name of the field. */

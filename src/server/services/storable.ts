@@ -30,18 +30,14 @@ export function storageFault(value: unknown, path: string, depth = 0): Fault | u
   }
   for (const key in value) {
     const member: unknown = (value as Record<string, unknown>)[key]
-    if (!isStorableText(key)) return stringFault(key, `${path} key`)
+    if (!isStorable(key)) return stringFault(key, `${path} key`)
     // Most members are texts and numbers without fault: their path is put together only when it is to be told.
-    if (typeof member === 'string' ? isStorableText(member) : member === null || typeof member === 'boolean')
+    if (typeof member === 'string' ? isStorable(member) : member === null || typeof member === 'boolean')
       continue
     const fault = storageFault(member, `${path}.${key}`, depth + 1)
     if (fault !== undefined) return fault
   }
   return undefined
-}
-
-function isStorableText(value: string): boolean {
-  return !value.includes('\u0000') && value.isWellFormed()
 }
 
 function stringFault(value: string, path: string): Fault | undefined {

@@ -3,6 +3,7 @@ import pg from 'pg'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { availabilityOf, openPool, query } from '../../../src/server/db/pool.js'
 import { until } from '../../support/follower.js'
+import { holdWrites } from '../../support/hold.js'
 import { type Answer, bodies, type CallOptions, call } from '../../support/http.js'
 import { atEndOfFile } from '../../support/leaks.js'
 import { readMetrics } from '../../support/metrics.js'
@@ -86,14 +87,6 @@ const SESSIONS_OF_SERVER = `SELECT 1 FROM pg_stat_activity WHERE application_nam
   AND application_name <> 'dualstore embedded'`
 const LISTENING = `SELECT 1 FROM pg_stat_activity WHERE application_name = 'dualstore listen' AND query = 'SELECT 1'`
 
-/** Keeps every write waiting until its connection is ended. */
-async function holdLog(): Promise<pg.Client> {
-  const holder = new pg.Client({ connectionString: postgres.url })
-  await holder.connect()
-  await holder.query('BEGIN; SELECT dualstore.lock_log()')
-  return holder
-}
-
 describe('away', () => {
   test('killed with -9: refused, read from the mirror, back when it is started again', async () => {
     await readMetrics(app)
@@ -146,17 +139,12 @@ describe('away', () => {
   })
 
   test('the network is cut in the middle of a write', async () => {
-    const holder = await holdLog()
+    const hold = await holdWrites(postgres.url)
     const held = write()
-    await until(async () => {
-      const { rows } = await holder.query(
-        `SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`,
-      )
-      return rows.length > 0
-    })
+    await until(async () => (await hold.waiting()) > 0)
     proxy.cut()
     await expectRefused(held)
-    await holder.end()
+    await hold.letGo()
     proxy.restore()
     await expectBack()
   })
@@ -172,12 +160,12 @@ describe('away', () => {
 
 describe('slow', () => {
   test('a statement that takes too long fails alone, and is no outage', async () => {
-    const holder = await holdLog()
+    const hold = await holdWrites(postgres.url)
     const { answer } = await timed(write())
     expect([answer.status, answer.json.message]).toEqual([503, expect.stringContaining('took too long')])
     expect((await read()).headers['x-dualstore-source']).toBeUndefined()
     expect((await readMetrics(app)).get('dualstore_breaker_state{store="postgres"}')).toBe(0)
-    await holder.end()
+    await hold.letGo()
     await expectBack()
   })
 

@@ -5,6 +5,7 @@ import { DualstoreError } from '../../../src/server/errors.js'
 import type { Mirror } from '../../../src/server/mirror/contract.js'
 import { ensureShipped } from '../../../src/server/services/collections.js'
 import { createDatabase, type TestDatabase } from '../../support/database.js'
+import { serverOfFile } from '../../support/file-mongo.js'
 import {
   caughtUp,
   deleteMessages,
@@ -17,12 +18,9 @@ import {
   until,
   updateMessages,
 } from '../../support/follower.js'
-import { atEndOfFile } from '../../support/leaks.js'
-import { type MongoServer, serverIsAvailable, startMongo } from '../../support/mongo.js'
 import { mirrorKinds } from '../../support/server.js'
 
-const mongo: MongoServer | undefined = (await serverIsAvailable()) ? await startMongo() : undefined
-atEndOfFile(async () => mongo?.stop())
+const mongo = await serverOfFile()
 
 let database: TestDatabase
 let pool: Pool

@@ -10,6 +10,7 @@ import { createOverview } from '../../../src/server/services/overview.js'
 import { localAccess } from '../../../src/server/services/principal.js'
 import { loseFollower } from '../../../src/server/store/positions.js'
 import { createDatabase, type TestDatabase } from '../../support/database.js'
+import { serverOfFile } from '../../support/file-mongo.js'
 import {
   caughtUp,
   deleteMessages,
@@ -22,12 +23,9 @@ import {
   until,
   updateMessages,
 } from '../../support/follower.js'
-import { atEndOfFile } from '../../support/leaks.js'
-import { type MongoServer, serverIsAvailable, startMongo } from '../../support/mongo.js'
 import { mirrorKinds } from '../../support/server.js'
 
-const mongo: MongoServer | undefined = (await serverIsAvailable()) ? await startMongo() : undefined
-atEndOfFile(async () => mongo?.stop())
+const mongo = await serverOfFile()
 
 const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 let database: TestDatabase

@@ -15,6 +15,7 @@ import { ensureShipped } from '../../../src/server/services/collections.js'
 import { localAccess } from '../../../src/server/services/principal.js'
 import { readFollowers } from '../../../src/server/store/positions.js'
 import { createDatabase, type TestDatabase } from '../../support/database.js'
+import { serverOfFile } from '../../support/file-mongo.js'
 import {
   caughtUp,
   deleteMessages,
@@ -26,12 +27,9 @@ import {
   until,
   updateMessages,
 } from '../../support/follower.js'
-import { atEndOfFile } from '../../support/leaks.js'
-import { type MongoServer, serverIsAvailable, startMongo } from '../../support/mongo.js'
 import { mirrorKinds, testServer } from '../../support/server.js'
 
-const mongo: MongoServer | undefined = (await serverIsAvailable()) ? await startMongo() : undefined
-atEndOfFile(async () => mongo?.stop())
+const mongo = await serverOfFile()
 
 let databases: TestDatabase[] = []
 let pool: Pool

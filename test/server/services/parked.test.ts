@@ -10,6 +10,7 @@ import { forgetIdempotencyKeys } from '../../../src/server/store/documents.js'
 import { parkedAmong } from '../../../src/server/store/parked.js'
 import { type Auditor, testAuditor } from '../../support/audit.js'
 import { createDatabase, type TestDatabase } from '../../support/database.js'
+import { serverOfFile } from '../../support/file-mongo.js'
 import {
   caughtUp,
   deleteMessages,
@@ -22,12 +23,9 @@ import {
   until,
   updateMessages,
 } from '../../support/follower.js'
-import { atEndOfFile } from '../../support/leaks.js'
-import { type MongoServer, serverIsAvailable, startMongo } from '../../support/mongo.js'
 import { mirrorKinds } from '../../support/server.js'
 
-const mongo: MongoServer | undefined = (await serverIsAvailable()) ? await startMongo() : undefined
-atEndOfFile(async () => mongo?.stop())
+const mongo = await serverOfFile()
 
 /** The real mirror, which refuses documents whose text is "poison" while it is told to. */
 function choosy(mirror: Mirror): { mirror: Mirror; refuse: boolean; onApply: () => Promise<void> } {

@@ -7,6 +7,7 @@ import { createForeignService } from '../../../src/server/services/foreign.js'
 import { createRegistry } from '../../../src/server/services/registry.js'
 import { type Auditor, testAuditor } from '../../support/audit.js'
 import { createDatabase, type TestDatabase } from '../../support/database.js'
+import { serverOfFile } from '../../support/file-mongo.js'
 import {
   caughtUp,
   deleteMessages,
@@ -17,13 +18,10 @@ import {
   testFollower,
   updateMessages,
 } from '../../support/follower.js'
-import { atEndOfFile } from '../../support/leaks.js'
-import { type MongoServer, serverIsAvailable, startMongo } from '../../support/mongo.js'
 import { type PlantableMirror, plantableMirror } from '../../support/plant.js'
 import { mirrorKinds } from '../../support/server.js'
 
-const mongo: MongoServer | undefined = (await serverIsAvailable()) ? await startMongo() : undefined
-atEndOfFile(async () => mongo?.stop())
+const mongo = await serverOfFile()
 
 const numbered = (count: number, name = 'm') =>
   Array.from({ length: count }, (_, index) => `${name}${String(index).padStart(4, '0')}`)
