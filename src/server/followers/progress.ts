@@ -8,7 +8,7 @@ export interface Progress {
   readonly halted: string | undefined
   /** True while what is mirrored is being built anew, so that it may lack what its position says. */
   readonly rebuilding: boolean
-  /** Resolves true when the follower has reached `seq`, false after `timeoutMs` or when it is halted meanwhile. */
+  /** Resolves true when the follower has reached `seq`, false after `timeoutMs` or as soon as it is halted. */
   reached(seq: number, timeoutMs: number): Promise<boolean>
   /** True while somebody waits: a standby then looks at the stored position more often. */
   readonly awaited: boolean
@@ -69,6 +69,8 @@ export function createProgress(): MutableProgress {
     },
     reached(seq, timeoutMs) {
       if (seq <= position) return Promise.resolve(true)
+      // Who asked before it was halted asks here only when the write is done.
+      if (orders.halted !== undefined) return Promise.resolve(false)
       return new Promise((resolve) => {
         const waiter: Waiter = {
           seq,
