@@ -88,7 +88,10 @@ describe.runIf(await serverIsAvailable())('two servers', { timeout: 180_000 }, a
           body: JSON.stringify({ session_id: 's', agent_id: 'a', task_type: 't', status: 'pending' }),
         })
       await until(async () => (await strict()).status === 503)
-      expect(await mirror(server)).toMatchObject({ state: 'paused', lag: { changes: 20 } })
+      const { state, lag } = await mirror(server)
+      expect(state).toBe('paused')
+      // One that had not heard of it may have let a strict write in.
+      expect(lag.changes).toBeGreaterThanOrEqual(20)
     }
     expect(await collection().countDocuments({ _id: /^paused/ as never })).toBe(0)
     expect((await order(leader, 'resume')).status).toBe(200)

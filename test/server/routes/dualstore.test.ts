@@ -82,6 +82,8 @@ describe.each(kinds)('%s mirror', async (kind) => {
     expectError(refused, 409, 'CONFLICT')
     expect(refused.json.message).toContain('not paused')
     await order('pause')
+    // Until its leader has heard of it, a write may still be applied.
+    await until(async () => (await mirror()).leader === null)
     await write()
     for (const bad of ['x', '00000000-1', at(Number(end) + 100)]) {
       const answer = await order('position', { position: bad, confirm: 'mirror' })
