@@ -12,6 +12,8 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     restoreMocks: true,
+    // As long as until() waits: one second is too short when everything else runs beside.
+    expect: { poll: { timeout: 15_000 } },
     // 700 files otherwise, which every test file would load one by one.
     deps: { optimizer: { ssr: { enabled: true, include: ['typebox', 'typebox/value'] } } },
   },

@@ -131,7 +131,7 @@ test('a statement past its time limit is unavailable, and its connection is used
 })
 
 test('waiting for a connection of an exhausted pool ends in time', async () => {
-  const small = openPool({ ...options, url, size: 1, connectTimeoutMs: 100 })
+  const small = openPool({ ...options, url, size: 1, connectTimeoutMs: 1000 })
   try {
     await transaction(small, async () => {
       await expect(transaction(small, backend)).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' })
