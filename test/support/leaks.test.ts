@@ -14,9 +14,10 @@ test('a server that is left open is named with its address', async () => {
 
 test('a timer that is left running is named', async () => {
   const before = await settledResources()
-  const timer = setInterval(() => {}, 1000)
-  expect(await leaksSince(before, 50)).toEqual(['1 × Timeout'])
-  clearInterval(timer)
+  // Several: one that the runner had running before may end meanwhile.
+  const timers = Array.from({ length: 5 }, () => setInterval(() => {}, 1000))
+  expect(await leaksSince(before, 50)).toEqual([expect.stringMatching(/^\d × Timeout$/)])
+  timers.forEach(clearInterval)
 })
 
 test('what closes within the time is not a leak', async () => {

@@ -106,8 +106,8 @@ export async function startSite({ adopt }: { adopt: boolean }): Promise<Site> {
       return following
     },
     async verified() {
-      const { code, stderr } = await dualstore([COMMAND, 'verify', ...source], options)
-      expect({ code, stderr }).toMatchObject({ code: 0 })
+      const { code, stdout, stderr } = await dualstore([COMMAND, 'verify', ...source], options)
+      expect(code, stdout + stderr).toBe(0)
     },
     step: (...args) => dualstore([COMMAND, ...args], options),
     launchStep: (...args) => start([COMMAND, ...args]),
