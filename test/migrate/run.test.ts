@@ -6,7 +6,9 @@ import { planMigration } from '../../src/migrate/plan.js'
 import type { SourceDocument } from '../../src/migrate/sources/contract.js'
 import { readHead } from '../../src/server/changes/read.js'
 import type { Pool } from '../../src/server/db/pool.js'
+import { transaction } from '../../src/server/db/transaction.js'
 import { transitions } from '../../src/server/services/migrations/states.js'
+import type { MigrationService } from '../../src/server/services/migrations.js'
 import { until } from '../support/follower.js'
 import { legacyDatabase } from '../support/legacy-database.js'
 import { legacyDocuments, memorySource, sourceDocument } from '../support/memory-source.js'
@@ -23,6 +25,10 @@ function message(id: string, hours: number, content: string): SourceDocument {
 }
 
 const messages = (...documents: SourceDocument[]) => memorySource({ session_messages: documents })
+
+/** What gave way, the newest first. */
+const historyOf = async (migrations: MigrationService, id: string) =>
+  (await migrations.history('session_messages', id)).map(({ item }) => JSON.parse(item).content)
 
 /** The same as dualstore holds it. */
 async function store(pool: Pool, id: string, hours: number, content: string): Promise<void> {
@@ -97,10 +103,8 @@ test('a stored document gives way to a newer one only', async () => {
       same: 'legacy',
       free: 'legacy',
     })
-    const history = async (id: string) =>
-      (await migrations.history('session_messages', id)).map(({ item }) => JSON.parse(item).content)
-    expect(await history('older')).toEqual(['legacy', 'stored'])
-    expect(await history('newer')).toEqual(['legacy'])
+    expect(await historyOf(migrations, 'older')).toEqual(['legacy', 'stored'])
+    expect(await historyOf(migrations, 'newer')).toEqual(['legacy'])
     const { rows } = await pool.query(
       'SELECT DISTINCT author FROM dualstore.changes WHERE author IS NOT NULL',
     )
@@ -120,6 +124,40 @@ test('of equally new ones the later wins, and stays the winner', async () => {
       expect(migration.collections[0]).toMatchObject({ read: 3, replaced: 0, ...counts })
       expect((await items(pool, 'session_messages')).get('a')).toMatchObject({ content: 'third' })
     }
+  })
+})
+
+test('what a client has deleted stays deleted, unless the source has a newer one', async () => {
+  await withMigrations(async (migrations, pool) => {
+    const first = [message('kept', 1, 'one'), message('gone', 1, 'one'), message('back', 1, 'one')]
+    const { migration } = await migrateFrom(messages(...first), migrations)
+    await transaction(pool, async (tx) => {
+      await tx.query(`SELECT set_config('dualstore.origin', '{"author": "key:k1"}', true)`)
+      await tx.query(`DELETE FROM dualstore.documents WHERE id IN ('gone', 'back')`)
+    })
+    // Of another id everything is as before, also when several documents share one.
+    const later = message('gone', 2, 'two')
+    const newer = message('back', (Date.now() - START) / HOUR + 1, 'newer')
+    const again = messages(...first, later, newer, message('free', 1, 'one'), message('free', 2, 'two'))
+    for (const counts of [
+      { created: 2, unchanged: 1, merged: 4 },
+      { created: 0, unchanged: 3, merged: 4 },
+    ]) {
+      const { migration } = await migrateFrom(again, migrations)
+      expect(migration.collections[0]).toMatchObject({ read: 7, replaced: 0, quarantined: 0, ...counts })
+      const stored = await items(pool, 'session_messages')
+      expect([...stored].map(([id, { content }]) => [id, content]).toSorted()).toEqual([
+        ['back', 'newer'],
+        ['free', 'two'],
+        ['kept', 'one'],
+      ])
+    }
+    expect(await historyOf(migrations, 'gone')).toEqual(['two', 'one'])
+    // It is the same migration all along; to psql, whose author nobody knows, it gives nothing up.
+    expect((await migrations.current())?.id).toBe(migration.id)
+    await pool.query(`DELETE FROM dualstore.documents WHERE id = 'kept'`)
+    const { migration: last } = await migrateFrom(again, migrations)
+    expect(last.collections[0]).toMatchObject({ created: 1, unchanged: 2, merged: 4 })
   })
 })
 
