@@ -33,8 +33,9 @@ test.each<[name: string, schema: (type: Types) => object]>([
 })
 
 test("TypeBox's own check takes it", () => {
+  const faults = (type: Types) =>
+    Value.Errors(pair(type), { b: 1.5 }).map((fault) => `${fault.instancePath} ${fault.keyword}`)
   expect(Value.Check(pair(Type), { a: 'x' })).toBe(true)
-  expect(Value.Errors(pair(Type), { b: 1.5 }).map((type) => [instancePath, keyword])).toEqual(
-    Value.Errors(pair(TypeBox as Types), { b: 1.5 }).map((type) => [instancePath, keyword]),
-  )
+  expect(faults(Type).length).toBeGreaterThan(0)
+  expect(faults(Type)).toEqual(faults(TypeBox))
 })
