@@ -71,6 +71,7 @@ async function openApp(config: Config, logger: Logger, telemetry: Telemetry): Pr
   // PostgreSQL starts while the rest of the program is read.
   const embedded = config.databaseUrl === undefined ? startEmbedded(config.dataDir) : undefined
   embedded?.catch(() => {})
+  // And the routes are read while the stores open.
   const reading = import('./app.js')
   reading.catch(() => {})
   const { openContext } = await import('./context.js')
