@@ -103,6 +103,14 @@ module.exports = {
       to: { path: 'node_modules/(fastify|@fastify)/' },
     },
     {
+      name: 'typebox-for-types-only',
+      comment:
+        'reading it takes a sixth of a start: schemas/type.ts makes the schemas, typebox/value is loaded lazily',
+      severity: 'error',
+      from: { path: '^src/server/' },
+      to: { path: 'node_modules/typebox/', dependencyTypesNot: ['type-only'] },
+    },
+    {
       name: 'not-to-dev-dependencies',
       severity: 'error',
       from: { path: '^(src|bin)/' },

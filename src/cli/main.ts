@@ -1,39 +1,22 @@
 import { Command } from 'commander'
 import { withoutSecrets } from '../server/services/key-format.js'
-import { auditCommand } from './commands/audit.js'
-import { backupCommand } from './commands/backup.js'
-import { collectionsCommand } from './commands/collections.js'
-import { compatCheckCommand } from './commands/compat-check.js'
-import { configCommand } from './commands/config.js'
-import { dbCommand } from './commands/db.js'
-import { doctorCommand } from './commands/doctor.js'
-import { healthCommand } from './commands/health.js'
-import { ingestCommand } from './commands/ingest.js'
-import { jobsCommand } from './commands/jobs.js'
-import { keysCommand } from './commands/keys.js'
-import { migrateCommand } from './commands/migrate.js'
-import { mirrorCommand } from './commands/mirror.js'
-import { parkedCommand } from './commands/parked.js'
-import { repairCommand } from './commands/repair.js'
-import { restoreCommand } from './commands/restore.js'
-import { serveCommand } from './commands/serve.js'
-import { tailCommand } from './commands/tail.js'
-import { typesCommand } from './commands/types.js'
-import { verifyCommand } from './commands/verify.js'
+import { commands } from './commands.js'
 import { reportError } from './report.js'
 import { version } from './version.js'
 
-// Every command module is light: what a command needs beyond its own flags is imported when it runs, so that --help
-// answers at once.
-
-/** The whole command line as commander describes it; nothing runs before it is parsed. */
-export function buildProgram(): Command {
+/**
+ * The command line as commander describes it; nothing runs before it is parsed.
+ * @param words What was typed. Commands that are named in it are there as a whole; of the others only what the list of
+ *   commands shows, so that no module of theirs is read.
+ */
+export async function buildProgram(words: readonly string[]): Promise<Command> {
   const program = new Command('dualstore')
     .description('Agent data in PostgreSQL, mirrored into MongoDB: server and tools')
     .version(version(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     // A command with commands below it and options of its own tells by their place whose they are.
     .enablePositionalOptions()
+    .configureHelp({ subcommandTerm: (command) => command.name() })
     .addHelpText(
       'after',
       `
@@ -45,29 +28,10 @@ Examples:
 
 Exit codes: 0 done, 1 the check found something or the work failed, 2 wrong usage, 130 interrupted.`,
     )
-  const commands = [
-    serveCommand(),
-    healthCommand(),
-    doctorCommand(),
-    configCommand(),
-    dbCommand(),
-    collectionsCommand(),
-    mirrorCommand(),
-    tailCommand(),
-    typesCommand(),
-    ingestCommand(),
-    backupCommand(),
-    restoreCommand(),
-    keysCommand(),
-    auditCommand(),
-    migrateCommand(),
-    verifyCommand(),
-    repairCommand(),
-    parkedCommand(),
-    jobsCommand(),
-    compatCheckCommand(),
-  ]
-  for (const command of commands) program.addCommand(command)
+  for (const { name, description, load } of commands) {
+    const command = words.includes(name) ? await load() : new Command(name)
+    program.addCommand(command.description(description))
+  }
   hardened(program)
   return program
 }
@@ -78,7 +42,8 @@ export async function main(argv: readonly string[]): Promise<void> {
   process.stdout.on('error', ignoreClosedPipe)
   process.stderr.on('error', ignoreClosedPipe)
   try {
-    await buildProgram().parseAsync(argv)
+    const program = await buildProgram(argv)
+    await program.parseAsync(argv)
   } catch (error) {
     process.exitCode = reportError(error, argv)
   }

@@ -71,9 +71,13 @@ async function openApp(config: Config, logger: Logger, telemetry: Telemetry): Pr
   // PostgreSQL starts while the rest of the program is read.
   const embedded = config.databaseUrl === undefined ? startEmbedded(config.dataDir) : undefined
   embedded?.catch(() => {})
-  const [{ openContext }, { buildApp }] = await Promise.all([import('./context.js'), import('./app.js')])
+  // And the routes are read while the stores open.
+  const reading = import('./app.js')
+  reading.catch(() => {})
+  const { openContext } = await import('./context.js')
   const context = await openContext(config, logger, { migrate: 'any', embedded })
   try {
+    const { buildApp } = await reading
     await tellAuthentication(context)
     const app = await buildApp(context, logger, telemetry)
     app.decorate('reports', telemetry.reports)

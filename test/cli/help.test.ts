@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import { expect, test } from 'vitest'
+import { commands as all } from '../../src/cli/commands.js'
 import { buildProgram } from '../../src/cli/main.js'
 import { flagOf, type SettingKey, settings } from '../../src/server/config/settings.js'
 import { dualstore, dualstoreAlone } from './program.js'
@@ -13,7 +14,13 @@ function walk(command: Command, path: readonly string[] = []): { words: string[]
   const here = { words: [...path], command }
   return [here, ...command.commands.flatMap((child) => walk(child, [...path, child.name()]))]
 }
-const commands = walk(buildProgram())
+const program = await buildProgram(all.map(({ name }) => name))
+const commands = walk(program)
+
+test('the list of commands is the same whether or not they are loaded', async () => {
+  const unloaded = await buildProgram([])
+  expect(unloaded.helpInformation()).toBe(program.helpInformation())
+})
 
 test.each(commands.map(({ words }) => words.join(' ')))('"%s --help" shows an example', async (path) => {
   const words = path.split(' ').filter(Boolean)

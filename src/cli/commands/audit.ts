@@ -21,9 +21,6 @@ const PAGE = 1000
 
 export function auditCommand(): Command {
   const command = new Command('audit')
-    .description(
-      'Tell who did what to keys and collections, or to documents, when and from where; the newest last',
-    )
     .helpOption('-h, --help', 'print this help')
     .option('--key <id>', 'only what this key did, or what was done to it')
     .addOption(

@@ -16,7 +16,6 @@ type BackupFlags = SettingFlags & { withKeys?: boolean; yes?: boolean; json?: bo
 
 export function backupCommand(): Command {
   const command = new Command('backup')
-    .description('Write all collections and documents into one file, as they are at one moment')
     .helpOption('-h, --help', 'print this help')
     .argument('<file>', 'file to write, complete or not at all; compressed when its name ends in .gz')
     .option('--with-keys', 'also the API keys: their hashes, never a secret')

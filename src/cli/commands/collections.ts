@@ -9,19 +9,16 @@ import { showCommand } from './collections/show.js'
 import { updateCommand } from './collections/update.js'
 
 export function collectionsCommand(): Command {
-  const command = new Command('collections')
-    .description('Look at, make and change collections; move their documents in and out')
-    .helpOption('-h, --help', 'print this help')
-    .addHelpText(
-      'after',
-      `
+  const command = new Command('collections').helpOption('-h, --help', 'print this help').addHelpText(
+    'after',
+    `
 Every command works on the local stores, or with --url (or DUALSTORE_URL) on a running server.
 
 Examples:
   dualstore collections list
   dualstore collections create notes --schema notes.schema.json
   dualstore collections export agent_tasks | gzip > tasks.ndjson.gz`,
-    )
+  )
   const children = [listCommand(), showCommand(), createCommand(), updateCommand(), deleteCommand()]
   for (const child of [...children, importCommand(), exportCommand(), countCommand()]) {
     command.addCommand(child)

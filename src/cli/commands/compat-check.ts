@@ -39,7 +39,6 @@ type Common = Pick<CheckOptions, 'target' | 'variant' | 'keyOnTargetOnly' | 'sig
 
 export function compatCheckCommand(): Command {
   return new Command('compat-check')
-    .description('Compare what dualstore answers with what the legacy server answers, and say what breaks')
     .helpOption('-h, --help', 'print this help')
     .requiredOption('--target <url>', 'the dualstore server')
     .option('--legacy <url>', 'the legacy server; the recorded contract stands for it when it is left out')

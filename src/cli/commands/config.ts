@@ -4,7 +4,6 @@ import { addSettings, allSettings, loadSettings, type SettingFlags } from '../se
 
 export function configCommand(): Command {
   const command = new Command('config')
-    .description('Print the effective settings and where each comes from; secrets are masked')
     .helpOption('-h, --help', 'print this help')
     .option('--json', 'print one JSON document')
     .addHelpText(

@@ -9,7 +9,6 @@ type DatabaseFlags = SettingFlags & { json?: boolean }
 
 export function dbCommand(): Command {
   return new Command('db')
-    .description('Look after the PostgreSQL schema')
     .helpOption('-h, --help', 'print this help')
     .addHelpText('after', '\nExamples:\n  dualstore db status\n  dualstore db migrate')
     .addCommand(migrateCommand())

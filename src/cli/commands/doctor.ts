@@ -15,7 +15,6 @@ const SKEW_MS = 5000
 
 export function doctorCommand(): Command {
   const command = new Command('doctor')
-    .description('Tell what is wrong with stores, followers and settings, and what mends it')
     .helpOption('-h, --help', 'print this help')
     .option('--json', 'print one JSON document')
     .addHelpText(

@@ -14,7 +14,6 @@ type Health = { ready: boolean; reason?: string } & Partial<Pick<Readiness, 'che
 
 export function healthCommand(): Command {
   const command = new Command('health')
-    .description('Check the local stores, or with --url whether a running server is ready')
     .helpOption('-h, --help', 'print this help')
     .option('--json', 'print one JSON document')
     .addOption(

@@ -3,7 +3,6 @@ import { opencodeCommand } from './ingest/opencode.js'
 
 export function ingestCommand(): Command {
   return new Command('ingest')
-    .description('Follow a provider of agent data into the collections')
     .helpOption('-h, --help', 'print this help')
     .addHelpText('after', '\nExamples:\n  dualstore ingest opencode --from http://127.0.0.1:4096')
     .addCommand(opencodeCommand())

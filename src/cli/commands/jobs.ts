@@ -9,7 +9,6 @@ type Flags = ConnectionFlags & { json?: boolean }
 
 export function jobsCommand(): Command {
   return new Command('jobs')
-    .description('Look at verifications and repairs, and end them')
     .helpOption('-h, --help', 'print this help')
     .addHelpText('after', '\nExamples:\n  dualstore jobs list\n  dualstore jobs show job_1767225600000_abc')
     .addCommand(listCommand())

@@ -7,19 +7,16 @@ import { rotateKeyCommand } from './keys/rotate.js'
 import { showKeyCommand } from './keys/show.js'
 
 export function keysCommand(): Command {
-  const command = new Command('keys')
-    .description('Make, look at, rotate and revoke API keys')
-    .helpOption('-h, --help', 'print this help')
-    .addHelpText(
-      'after',
-      `
+  const command = new Command('keys').helpOption('-h, --help', 'print this help').addHelpText(
+    'after',
+    `
 Every command works on the local stores, or with --url (or DUALSTORE_URL) on a running server, as an admin there.
 
 Examples:
   dualstore keys create --role admin --name first
   dualstore keys create --role reader --name dashboard --read 'agent_*' --expires-in 90d
   dualstore keys list`,
-    )
+  )
   for (const child of [
     createKeyCommand(),
     listKeysCommand(),

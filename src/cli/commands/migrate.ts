@@ -42,7 +42,6 @@ const REST_MS = 60_000
 
 export function migrateCommand(): Command {
   const command = new Command('migrate-from-dualstore-http')
-    .description('Take over what a legacy dualstore-http server holds, also while it goes on writing')
     .helpOption('-h, --help', 'print this help')
     // What stands behind a subcommand is the subcommand's, although some of it is called alike here.
     .enablePositionalOptions()

@@ -6,19 +6,16 @@ import { setPositionCommand } from './mirror/set-position.js'
 import { statusCommand } from './mirror/status.js'
 
 export function mirrorCommand(): Command {
-  const command = new Command('mirror')
-    .description('Look at the mirror, pause it, let it go on, build it anew')
-    .helpOption('-h, --help', 'print this help')
-    .addHelpText(
-      'after',
-      `
+  const command = new Command('mirror').helpOption('-h, --help', 'print this help').addHelpText(
+    'after',
+    `
 Orders are kept in PostgreSQL and outlive restarts: whichever server leads the mirror obeys within a second or so.
 
 Examples:
   dualstore mirror status --watch
   dualstore mirror pause --reason "MongoDB is being moved"
   dualstore mirror rebuild --url http://127.0.0.1:3000`,
-    )
+  )
   const children = [statusCommand(), pauseCommand(), resumeCommand(), rebuildCommand(), setPositionCommand()]
   for (const child of children) command.addCommand(child)
   return command

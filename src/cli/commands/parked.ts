@@ -11,7 +11,6 @@ const PAGE = 1000
 
 export function parkedCommand(): Command {
   return new Command('parked')
-    .description('Look after documents that the mirror refused')
     .helpOption('-h, --help', 'print this help')
     .addHelpText('after', '\nExamples:\n  dualstore parked list\n  dualstore parked retry agent_tasks task_1')
     .addCommand(listCommand())

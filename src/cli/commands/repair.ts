@@ -11,9 +11,7 @@ import { type AuditFlags, addAuditOptions, requestOf } from './verify.js'
 type RepairFlags = ConnectionFlags & AuditFlags & { yes?: boolean; deleteForeign?: string; json?: boolean }
 
 export function repairCommand(): Command {
-  const command = new Command('repair')
-    .description('Tell what would be brought from PostgreSQL to the mirror, and with --yes bring it')
-    .helpOption('-h, --help', 'print this help')
+  const command = new Command('repair').helpOption('-h, --help', 'print this help')
   addAuditOptions(command)
     .option('--yes', 'write; without it nothing is changed')
     .option(

@@ -33,9 +33,6 @@ type RestoreFlags = SettingFlags & {
 
 export function restoreCommand(): Command {
   const command = new Command('restore')
-    .description(
-      'Put an archive of "dualstore backup" into an empty database, or in the place of what there is',
-    )
     .helpOption('-h, --help', 'print this help')
     .argument('<file>', 'archive to read; whether it is compressed is found out')
     .addOption(

@@ -3,7 +3,6 @@ import { addSettings, allSettings, loadSettings, type SettingFlags } from '../se
 
 export function serveCommand(): Command {
   const command = new Command('serve')
-    .description('Run the HTTP server, until SIGTERM or SIGINT')
     .helpOption('-h, --help', 'print this help')
     .addHelpText(
       'after',

@@ -10,7 +10,6 @@ type Change = Extract<Followed, { item: unknown }>
 
 export function tailCommand(): Command {
   const command = new Command('tail')
-    .description('Print changes as they are committed, until it is interrupted')
     .helpOption('-h, --help', 'print this help')
     .argument('[collection]', 'only of this collection; otherwise of all')
     .addOption(

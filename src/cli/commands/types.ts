@@ -9,7 +9,6 @@ type TypesFlags = ConnectionFlags & { out?: string; yes?: boolean }
 
 export function typesCommand(): Command {
   const command = new Command('types')
-    .description('Write TypeScript types of the collections, for dualstore/client')
     .helpOption('-h, --help', 'print this help')
     .argument('[collections...]', 'only these; all without any')
     .option('--out <file>', 'file to write; otherwise stdout')

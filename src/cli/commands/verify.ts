@@ -14,9 +14,7 @@ export interface AuditFlags extends Record<string, unknown> {
 type VerifyFlags = ConnectionFlags & AuditFlags & { sample?: number; json?: boolean; wait: boolean }
 
 export function verifyCommand(): Command {
-  const command = new Command('verify')
-    .description('Compare the mirror with PostgreSQL and name every document that differs; changes nothing')
-    .helpOption('-h, --help', 'print this help')
+  const command = new Command('verify').helpOption('-h, --help', 'print this help')
   addAuditOptions(command)
     .addOption(
       new Option('--sample <share>', 'look at this share of the key ranges only, such as 0.1').argParser(

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
-import { LineCounter, parseDocument } from 'yaml'
+import type * as Yaml from 'yaml'
 import { DualstoreError, type Fault } from '../errors.js'
 import { type Config, dormant, flagOf, type Setting, type SettingKey, settings } from './settings.js'
 
@@ -141,6 +142,8 @@ function readFile(given: string | undefined): ConfigFile {
     return fail(`cannot be read: ${(error as Error).message}`)
   }
   // YAML 1.2 contains JSON, so one parser reads both. Its own messages quote the line, which may hold a secret.
+  // Loaded here: most servers have no file.
+  const { LineCounter, parseDocument } = createRequire(import.meta.url)('yaml') as typeof Yaml
   const lines = new LineCounter()
   const document = parseDocument(text, { prettyErrors: false, lineCounter: lines })
   const [problem] = [...document.errors, ...document.warnings]

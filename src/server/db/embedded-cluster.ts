@@ -1,7 +1,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { closeSync, existsSync, openSync } from 'node:fs'
-import { chmod, chown, link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { basename, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -30,9 +30,9 @@ export interface Cluster {
 export async function openCluster(home: string, maxConnections: number): Promise<Cluster> {
   await mkdir(home, { recursive: true, mode: 0o755 })
   const binaries = await findBinaries()
-  const identity = await serverIdentity(binaries.postgres, home)
-  const password = await ensurePassword(home)
   const directory = join(home, 'postgres')
+  const identity = await serverIdentity(binaries.postgres, home, directory)
+  const password = await ensurePassword(home)
   if (!isInitialised(directory)) await initialise(binaries.initdb, directory, password, identity)
   return { home, directory, postgres: binaries.postgres, identity, password, maxConnections }
 }
@@ -62,9 +62,21 @@ async function findBinaries(): Promise<Binaries> {
   }
 }
 
-/** PostgreSQL refuses to run as root, so root runs it as the system user "postgres", made when missing. */
-async function serverIdentity(postgres: string, home: string): Promise<Identity> {
+/** Whom PostgreSQL runs as: the owner of the cluster, when there is one, as PostgreSQL wants it. */
+async function serverIdentity(postgres: string, home: string, directory: string): Promise<Identity> {
   if (process.getuid?.() !== 0) return {}
+  const owner = await stat(directory).catch(() => undefined)
+  // To root it refuses to belong.
+  return owner === undefined || owner.uid === 0
+    ? systemUser(postgres, home)
+    : { uid: owner.uid, gid: owner.gid }
+}
+
+/**
+ * PostgreSQL refuses to run as root, so root runs it as the system user "postgres", made when missing.
+ * @throws EMBEDDED_STORE when that user cannot reach what it needs
+ */
+async function systemUser(postgres: string, home: string): Promise<Identity> {
   const id = async (flag: string) => Number((await run('id', [flag, 'postgres'])).stdout)
   try {
     await id('-u').catch(async () => {
@@ -213,8 +225,10 @@ export async function launch({
     const running = await postmaster(directory)
     if (running !== undefined && running.pid === child.pid) return
     if (end !== undefined) {
+      if (!('cause' in end) && running !== undefined) return
+      // As root it is most often this, which the log does not say.
+      if ('uid' in identity) await systemUser(postgres, home)
       if ('cause' in end) throw failure('PostgreSQL could not be started', end.cause)
-      if (running !== undefined) return
       throw failure(`PostgreSQL ended at once (code ${end.code}): see ${logFile}`)
     }
     await delay(10)

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from 'typebox'
 import { CollectionInput } from '../schemas/collection.js'
+import { Type } from '../schemas/type.js'
 import { CollectionAnswerSchema, NamedCollectionParams, success } from '../schemas/wire.js'
 import type { CollectionService } from '../services/collections.js'
 import { answers, sendPosition } from './answers.js'

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from 'typebox'
 import { DocumentAuditEntry, DocumentAuditQuery } from '../schemas/document-audit.js'
+import { Type } from '../schemas/type.js'
 import type { DocumentAuditService } from '../services/document-audit.js'
 import { answers } from './answers.js'
 

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
-import { Type } from 'typebox'
 import { JSON_PATCH, MERGE_PATCH } from '../schemas/media-types.js'
+import { Type } from '../schemas/type.js'
 import {
   Body,
   CollectionParams,

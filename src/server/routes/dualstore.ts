@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from 'typebox'
 import { MirrorStatus, Moved, Overview } from '../schemas/mirrors.js'
+import { Type } from '../schemas/type.js'
 import { storableText, success } from '../schemas/wire.js'
 import type { MirrorControl } from '../services/mirror-control.js'
 import type { OverviewService } from '../services/overview.js'

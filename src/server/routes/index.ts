@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from 'typebox'
 import { DualstoreError } from '../errors.js'
 import { shippedCollections } from '../schemas/shipped-collections.js'
+import { Type } from '../schemas/type.js'
 import type { ListingService } from '../services/listing.js'
 import { covers } from '../services/principal.js'
 import { answers } from './answers.js'

@@ -1,5 +1,4 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from 'typebox'
 import {
   AuditEntryAnswer,
   AuditListQuery,
@@ -11,6 +10,7 @@ import {
   RotateInput,
 } from '../schemas/key.js'
 import { OVERLAP_SECONDS, PRUNE_SECONDS } from '../schemas/key-defaults.js'
+import { Type } from '../schemas/type.js'
 import { success } from '../schemas/wire.js'
 import type { AuditService } from '../services/audit.js'
 import type { KeyService } from '../services/keys.js'

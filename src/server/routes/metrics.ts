@@ -1,5 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from 'typebox'
+import { Type } from '../schemas/type.js'
 import type { MetricsService } from '../services/metrics.js'
 import { answers } from './answers.js'
 

@@ -1,6 +1,5 @@
 import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from 'typebox'
 import {
   ParkedAnswer,
   ParkedDetailAnswer,
@@ -10,6 +9,7 @@ import {
   RetryAnswer,
 } from '../schemas/jobs.js'
 import { NDJSON } from '../schemas/media-types.js'
+import { Type } from '../schemas/type.js'
 import { NamedCollectionParams, success } from '../schemas/wire.js'
 import type { ForeignService } from '../services/foreign.js'
 import { type ParkedService, parkedAnswer, parkedDetailAnswer, placeOf } from '../services/parked.js'

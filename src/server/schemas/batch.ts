@@ -1,4 +1,5 @@
-import { type Static, Type } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.js'
 
 const Fields = Type.Record(Type.String(), Type.Unknown())
 const Id = Type.String({ minLength: 1 })

@@ -1,4 +1,5 @@
-import { type Static, Type } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.js'
 
 /** Path segments under the API prefix that a collection's name must not hide (design: reserved names). */
 export const RESERVED_COLLECTION_NAMES = [

@@ -1,4 +1,5 @@
-import { type Static, Type } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.js'
 
 export const DocumentAuditQuery = Type.Object({
   since: Type.Optional(Type.String({ description: 'ISO 8601; only changes from this moment on' })),

@@ -1,5 +1,6 @@
-import { type Static, Type } from 'typebox'
+import type { Static } from 'typebox'
 import { CollectionName } from './collection.js'
+import { Type } from './type.js'
 import { storableText } from './wire.js'
 
 const Time = Type.String({ format: 'date-time' })

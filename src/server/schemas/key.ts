@@ -1,5 +1,6 @@
-import { type Static, Type } from 'typebox'
+import type { Static } from 'typebox'
 import { OVERLAP_SECONDS, PRUNE_SECONDS } from './key-defaults.js'
+import { Type } from './type.js'
 
 export const RoleSchema = Type.Union(
   [Type.Literal('reader'), Type.Literal('writer'), Type.Literal('admin')],

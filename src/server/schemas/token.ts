@@ -1,6 +1,7 @@
-import { type Static, Type } from 'typebox'
+import type { Static } from 'typebox'
 import { CollectionName } from './collection.js'
 import { Patterns, RoleSchema, RowFilter } from './key.js'
+import { Type } from './type.js'
 
 /** Lengths of a token's life that can be asked for, in seconds. */
 export const MAX_TOKEN_SECONDS = 3600

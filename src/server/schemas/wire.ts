@@ -1,5 +1,6 @@
-import { type Static, type TSchema, Type } from 'typebox'
+import type { Static, TSchema } from 'typebox'
 import { CollectionDefinition, CollectionName } from './collection.js'
+import { Type } from './type.js'
 
 /** Text that PostgreSQL can be given: it refuses U+0000. */
 export const storableText = (
