@@ -153,6 +153,8 @@ export function createGatherer(
         STATEMENT,
         () => run(writes),
       )
+      // Documents that were all created share an outcome, and so what is told of it.
+      let told: { of: WriteOutcome; result: PromiseSettledResult<Written> } | undefined
       batch.forEach((entry, index) => {
         const outcome = outcomes[index]
         if (outcome === undefined) {
@@ -161,7 +163,10 @@ export function createGatherer(
         }
         const reached = changed(outcome) ? position : null
         if (reached !== null) entry.activity?.span?.wrote(reached)
-        entry.tell(entry.place, { status: 'fulfilled', value: { ...outcome, position: reached } })
+        if (told?.of !== outcome) {
+          told = { of: outcome, result: { status: 'fulfilled', value: { ...outcome, position: reached } } }
+        }
+        entry.tell(entry.place, told.result)
       })
     } catch (error) {
       const [only] = batch

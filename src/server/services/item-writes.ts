@@ -5,6 +5,7 @@ import { newId, requireId } from './ids.js'
 import { ownFields } from './item-validator.js'
 import type { Principal } from './principal.js'
 import type { Collection } from './registry.js'
+import { timeText } from './time.js'
 
 /** A document to create. */
 export interface Create {
@@ -46,7 +47,7 @@ export function writeOf(mode: Write['mode'], collection: Collection, input: Writ
   const fields = ownFields(input.fields)
   const fault = collection.validate(fields, 'body')
   if (fault !== undefined) throw invalidAll([fault])
-  const time = new Date(input.at).toISOString()
+  const time = timeText(input.at)
   return {
     mode,
     collection: collection.definition.name,
