@@ -17,8 +17,10 @@ export function parsePosition(text: string): Position | undefined {
 /** The latest of some positions of one log, null where there is none; null when there is none at all. */
 export function latestPosition(positions: readonly (string | null)[]): string | null {
   const seqOf = (text: string) => parsePosition(text)?.seq ?? 0
-  return positions.reduce(
-    (latest, one) => (one !== null && (latest === null || seqOf(one) > seqOf(latest)) ? one : latest),
-    null,
-  )
+  let latest: string | null = null
+  // What was written together has one position: few of many texts differ.
+  for (const one of new Set(positions)) {
+    if (one !== null && (latest === null || seqOf(one) > seqOf(latest))) latest = one
+  }
+  return latest
 }

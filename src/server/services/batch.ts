@@ -4,8 +4,10 @@ import type { BatchOperation } from '../schemas/batch.js'
 import type { ConsistencyLevel } from './consistency.js'
 import type { DocumentService, WriteAnswer } from './documents.js'
 import { requireId } from './ids.js'
+import type { Create } from './item-writes.js'
 import { etagOf } from './precondition.js'
 import type { Access } from './principal.js'
+import { createTurns } from './turns.js'
 
 /** What became of one operation of a batch. */
 export interface BatchResult {
@@ -33,18 +35,37 @@ export async function runBatch(
   access: Access,
   request: BatchRequest,
 ): Promise<BatchResult[]> {
-  await documents.requireWritable(access, request.collection)
-  const previous = new Map<string, Promise<BatchResult>>()
-  return Promise.all(
-    request.operations.map((operation, index) => {
-      const run = () => settle(() => runOperation(documents, access, { ...request, operation, index }))
-      const id = idOf(operation)
-      if (id === undefined) return run()
-      const result = (previous.get(id) ?? Promise.resolve()).then(run)
-      previous.set(id, result)
-      return result
-    }),
-  )
+  const { collection, operations, consistency } = request
+  await documents.requireWritable(access, collection)
+  const results = new Array<BatchResult>(operations.length)
+  const shared = sharedIds(operations)
+  const turns = createTurns()
+  const others: Promise<void>[] = []
+  // Creates of documents that no other operation is about, which most operations are, go together.
+  const creates: Create[] = []
+  const places: number[] = []
+  for (const [index, operation] of operations.entries()) {
+    if (operation.op === 'create' && !shared.has(operation.item.id)) {
+      creates.push({ item: operation.item, idempotencyKey: keyOf(request, index) })
+      places.push(index)
+    } else {
+      const run = async () => {
+        results[index] = await runOperation(documents, access, { ...request, operation, index }).catch(
+          refused,
+        )
+      }
+      others.push(turns.take(String(idOf(operation)), run))
+    }
+  }
+  const create = async () => {
+    const outcomes = await documents.createAll(access, collection, creates, consistency)
+    for (const [place, outcome] of outcomes.entries()) {
+      results[places[place] as number] =
+        outcome.status === 'fulfilled' ? done(201, outcome.value) : refused(outcome.reason)
+    }
+  }
+  await Promise.all([create(), ...others])
+  return results
 }
 
 /** From where on all that a batch wrote is visible; null when it wrote nothing. */
@@ -52,22 +73,38 @@ export function positionOf(results: readonly BatchResult[]): string | null {
   return latestPosition(results.map((result) => result.position))
 }
 
-function idOf(operation: BatchOperation): string | undefined {
-  const id = operation.op === 'create' ? operation.item.id : operation.id
-  return typeof id === 'string' ? id : undefined
+function idOf(operation: BatchOperation): unknown {
+  return operation.op === 'create' ? operation.item.id : operation.id
 }
 
-async function settle(run: () => Promise<BatchResult>): Promise<BatchResult> {
-  try {
-    return await run()
-  } catch (error) {
-    if (error instanceof DualstoreError) {
-      // A write whose wait for the mirror timed out stands all the same.
-      const { position } = error.extra
-      return { status: error.status, answer: error, position: typeof position === 'string' ? position : null }
-    }
-    throw error
+/** The ids that several operations are about. */
+function sharedIds(operations: readonly BatchOperation[]): ReadonlySet<unknown> {
+  const seen = new Set<unknown>()
+  const shared = new Set<unknown>()
+  for (const operation of operations) {
+    const id = idOf(operation)
+    if (id === undefined) continue
+    if (seen.has(id)) shared.add(id)
+    seen.add(id)
   }
+  return shared
+}
+
+/** The key of one create. No header can hold its separator, so that no single create ever shares the key. */
+function keyOf({ idempotencyKey }: BatchRequest, index: number): string | undefined {
+  return idempotencyKey && `${idempotencyKey}\u0001${index}`
+}
+
+function done(status: number, { id, version, text, position }: WriteAnswer): BatchResult {
+  return { status, position, answer: { id, version, etag: etagOf(version), text } }
+}
+
+/** @throws what is no refusal of one operation, but a fault of the server. */
+function refused(error: unknown): BatchResult {
+  if (!(error instanceof DualstoreError)) throw error
+  // A write whose wait for the mirror timed out stands all the same.
+  const { position } = error.extra
+  return { status: error.status, answer: error, position: typeof position === 'string' ? position : null }
 }
 
 async function runOperation(
@@ -76,11 +113,6 @@ async function runOperation(
   request: BatchRequest & { operation: BatchOperation; index: number },
 ): Promise<BatchResult> {
   const { collection, operation, index, consistency } = request
-  const done = (status: number, { id, version, text, position }: WriteAnswer) => ({
-    status,
-    position,
-    answer: { id, version, etag: etagOf(version), text },
-  })
   const precondition =
     'if_version' in operation && operation.if_version !== undefined
       ? { ifMatch: [operation.if_version] }
@@ -88,12 +120,8 @@ async function runOperation(
   if (operation.op !== 'create') requireId(operation.id, `body.operations[${index}].id`)
   switch (operation.op) {
     case 'create': {
-      // No header can hold this separator, so that no single create ever shares the key.
-      const idempotencyKey = request.idempotencyKey && `${request.idempotencyKey}\u0001${index}`
-      return done(
-        201,
-        await documents.create(access, collection, operation.item, { consistency, idempotencyKey }),
-      )
+      const given = { consistency, idempotencyKey: keyOf(request, index) }
+      return done(201, await documents.create(access, collection, operation.item, given))
     }
     case 'put': {
       const written = await documents.put(access, { collection, id: operation.id }, operation.item, {

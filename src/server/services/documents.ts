@@ -2,15 +2,14 @@ import type { Hints } from '../changes/hints.js'
 import { CHANGES_CHANNEL } from '../changes/hints.js'
 import { readHead } from '../changes/read.js'
 import type { Pool } from '../db/pool.js'
-import { DualstoreError, invalid, invalidAll } from '../errors.js'
+import { DualstoreError, invalid } from '../errors.js'
 import type { Write } from '../store/documents.js'
 import type { Consistency, ConsistencyLevel } from './consistency.js'
 import type { CachedDocument, DocumentCache } from './document-cache.js'
 import type { Fallback, ReadOptions, Source } from './fallback.js'
-import { fingerprint } from './fingerprint.js'
 import type { Written } from './gatherer.js'
-import { newId, requireId } from './ids.js'
-import { ownFields } from './item-validator.js'
+import { requireId } from './ids.js'
+import { type Create, createOf, requireObject, writeOf } from './item-writes.js'
 import { applyPatch, type Patch } from './patch.js'
 import { type Precondition, versionToMatch } from './precondition.js'
 import { type Access, isRestricted, type Principal } from './principal.js'
@@ -18,6 +17,7 @@ import type { Reader } from './reader.js'
 import type { Collection, Registry } from './registry.js'
 import { requireScope } from './rights.js'
 import { sees, seesText } from './rows.js'
+import { attempt, refused } from './settled.js'
 import { createTurns } from './turns.js'
 import type { Writer } from './writer.js'
 
@@ -103,17 +103,23 @@ export function createDocumentService(options: DocumentServiceOptions) {
     await consistency.afterWrite(level, position, { collection: one.collection, id })
   }
 
-  const commit = async (
-    access: Access,
+  /** Does what is still to be done once PostgreSQL has taken a write. */
+  const finish = async (
     one: Write,
+    written: Written,
     requested: ConsistencyLevel | undefined,
   ): Promise<Written> => {
-    const written = await write(access, one, requested)
     await settle(one, written, requested)
     // What was written then is visible at the log's end, wherever that was.
     if (written.outcome === 'replayed') return { ...written, position: (await readHead(pool)).position }
     return written
   }
+
+  const commit = async (
+    access: Access,
+    one: Write,
+    requested: ConsistencyLevel | undefined,
+  ): Promise<Written> => finish(one, await write(access, one, requested), requested)
 
   const answer = (write: Write, written: Written): WriteAnswer => {
     const position = written.position === null ? null : consistency.format(written.position)
@@ -177,16 +183,50 @@ export function createDocumentService(options: DocumentServiceOptions) {
       given: CreateOptions = {},
     ): Promise<WriteAnswer> {
       const collection = await collectionFor(access, 'write', name)
-      const fields = requireObject(body, 'body')
-      const at = now()
-      const id =
-        fields.id === undefined ? newId(collection.definition.id_prefix, at) : requireId(fields.id, 'body.id')
-      const write = writeOf('create', collection, { id, fields, at })
-      if (given.idempotencyKey !== undefined) {
-        const key = ownKey(access.principal, given.idempotencyKey)
-        write.idempotency = { key, fingerprint: fingerprint(fields) }
-      }
+      const create = { item: body, idempotencyKey: given.idempotencyKey }
+      const write = createOf(access.principal, collection, create, now())
       return answer(write, await commit(access, write, given.consistency))
+    },
+
+    /**
+     * Creates documents of one collection, each as `create` would: in their order, with an outcome each. No promise
+     * stands for a single document that nothing is to be waited for: it would cost more than the document.
+     * @throws FORBIDDEN, COLLECTION_NOT_FOUND
+     */
+    async createAll(
+      access: Access,
+      name: string,
+      creates: readonly Create[],
+      requested: ConsistencyLevel | undefined,
+    ): Promise<PromiseSettledResult<WriteAnswer>[]> {
+      const collection = await collectionFor(access, 'write', name)
+      const level = consistency.level(requested)
+      const at = now()
+      const prepared = creates.map((create) =>
+        attempt(() => {
+          const write = createOf(access.principal, collection, create, at)
+          consistency.beforeWrite(level)
+          return write
+        }),
+      )
+      const writes = prepared.flatMap((one) => (one.status === 'fulfilled' ? one.value : []))
+      const results = await writer.writeAll(access, writes)
+      if (results.some((one) => one.status === 'fulfilled' && one.value.position !== null)) {
+        hints.tell(CHANGES_CHANNEL)
+      }
+      const answered = (write: Write, written: Written) => {
+        if (level === 'eventual' && written.outcome !== 'replayed')
+          return attempt(() => answer(write, written))
+        return finish(write, written, level).then((all) => attempt(() => answer(write, all)), refused)
+      }
+      let place = 0
+      return Promise.all(
+        prepared.map((one) => {
+          if (one.status === 'rejected') return one
+          const result = results[place++] as PromiseSettledResult<Written>
+          return result.status === 'rejected' ? result : answered(one.value, result.value)
+        }),
+      )
     },
 
     /**
@@ -326,51 +366,10 @@ export function createDocumentService(options: DocumentServiceOptions) {
   }
 }
 
-interface WriteInput {
-  id: string
-  fields: Readonly<Record<string, unknown>>
-  /** Epoch milliseconds. */
-  at: number
-}
-
-/** Checks the fields against the collection and puts the server's own in front. @throws INVALID_REQUEST */
-function writeOf(mode: Write['mode'], collection: Collection, input: WriteInput): Write {
-  const fields = ownFields(input.fields)
-  const fault = collection.validate(fields, 'body')
-  if (fault !== undefined) throw invalidAll([fault])
-  const time = new Date(input.at).toISOString()
-  return {
-    mode,
-    collection: collection.definition.name,
-    id: input.id,
-    text: JSON.stringify({ id: input.id, created_at: time, updated_at: time, ...fields }),
-    ifVersion: null,
-    createdAt: input.at,
-    updatedAt: input.at,
-    idempotency: null,
-  }
-}
-
-/** @throws INVALID_REQUEST when a value is not a JSON object. */
-export function requireObject(value: unknown, field: string): Readonly<Record<string, unknown>> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-    return value as Readonly<Record<string, unknown>>
-  }
-  throw invalid(field, 'must be a JSON object')
-}
-
 function notFound(collection: Collection, id: string): DualstoreError {
   return new DualstoreError('NOT_FOUND', `${collection.definition.name} has no document "${id}"`, {
     error: `${collection.definition.label} not found`,
   })
-}
-
-/**
- * An Idempotency-Key belongs to who sent it, rows included: another's, though it is the same, shows nothing of what was
- * created with it. No header can hold the separator.
- */
-function ownKey({ id, rows }: Principal, key: string): string {
-  return `${key}\u0002${fingerprint({ id, rows })}`
 }
 
 function preconditionFailed(reason: string): DualstoreError {

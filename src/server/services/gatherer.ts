@@ -2,6 +2,7 @@ import { type Activity, activity, type Operation, step, stepFor } from '../activ
 import { codeOf, isUnavailable } from '../db/sqlstate.js'
 import { DualstoreError } from '../errors.js'
 import type { Write, WriteOutcome, WriteResult } from '../store/documents.js'
+import { refused } from './settled.js'
 
 /** The outcome of one write, and the log position from which on it is visible; null when nothing changed. */
 export type Written = WriteOutcome & { position: number | null }
@@ -47,9 +48,12 @@ interface Entry {
   keys: readonly string[]
   /** What it is written for. */
   activity: Activity | undefined
-  settle(result: Written): void
-  fail(error: unknown): void
+  /** Whom to tell, and which of their writes this is. */
+  tell: Tell
+  place: number
 }
+
+type Tell = (place: number, result: PromiseSettledResult<Written>) => void
 
 const GATHER: Omit<GathererOptions, 'run' | 'refuse'> = {
   maxRows: 500,
@@ -149,20 +153,25 @@ export function createGatherer(
         STATEMENT,
         () => run(writes),
       )
+      // Documents that were all created share an outcome, and so what is told of it.
+      let told: { of: WriteOutcome; result: PromiseSettledResult<Written> } | undefined
       batch.forEach((entry, index) => {
         const outcome = outcomes[index]
-        if (outcome === undefined)
-          entry.fail(new DualstoreError('INTERNAL', 'a write came back without an outcome'))
-        else {
-          const reached = changed(outcome) ? position : null
-          if (reached !== null) entry.activity?.span?.wrote(reached)
-          entry.settle({ ...outcome, position: reached })
+        if (outcome === undefined) {
+          fail(entry, new DualstoreError('INTERNAL', 'a write came back without an outcome'))
+          return
         }
+        const reached = changed(outcome) ? position : null
+        if (reached !== null) entry.activity?.span?.wrote(reached)
+        if (told?.of !== outcome) {
+          told = { of: outcome, result: { status: 'fulfilled', value: { ...outcome, position: reached } } }
+        }
+        entry.tell(entry.place, told.result)
       })
     } catch (error) {
       const [only] = batch
-      if (isUnavailable(error)) for (const entry of batch) entry.fail(error)
-      else if (batch.length === 1 && only !== undefined) only.fail(refuse(error, only.write))
+      if (isUnavailable(error)) for (const entry of batch) fail(entry, error)
+      else if (batch.length === 1 && only !== undefined) fail(only, refuse(error, only.write))
       else {
         const half = Math.ceil(batch.length / 2)
         await settleBatch(batch.slice(0, half))
@@ -173,10 +182,10 @@ export function createGatherer(
 
   const isFull = () => queue.length >= maxWaiting || waitingText >= maxWaitingText
 
-  const enqueue = (write: Write, settle: Entry['settle'], fail: Entry['fail']) => {
-    if (isFull()) return fail(noRoom())
+  const enqueue = (write: Write, tell: Tell, place = 0) => {
+    if (isFull()) return tell(place, refused(noRoom()))
     waitingText += write.text.length
-    queue.push({ write, keys: keysOf(write), activity: activity(), settle, fail })
+    queue.push({ write, keys: keysOf(write), activity: activity(), tell, place })
     if (scheduled) return
     scheduled = true
     // After this turn of the event loop: requests that arrived together share a statement.
@@ -184,24 +193,27 @@ export function createGatherer(
   }
 
   return {
-    write: (write) => step(WAIT, () => new Promise((settle, fail) => enqueue(write, settle, fail))),
+    write: (write) =>
+      step(
+        WAIT,
+        () =>
+          new Promise((resolve, reject) =>
+            enqueue(write, (_, result) =>
+              result.status === 'fulfilled' ? resolve(result.value) : reject(result.reason),
+            ),
+          ),
+      ),
     writeAll(writes) {
       // One promise for all of them: an import would otherwise spend more on promises than on documents.
       const all = (resolve: (results: PromiseSettledResult<Written>[]) => void) => {
         const results = new Array<PromiseSettledResult<Written>>(writes.length)
         let left = writes.length
-        const done = (index: number, result: PromiseSettledResult<Written>) => {
-          results[index] = result
+        const tell: Tell = (place, result) => {
+          results[place] = result
           if (--left === 0) resolve(results)
         }
         if (left === 0) resolve(results)
-        writes.forEach((write, index) => {
-          enqueue(
-            write,
-            (value) => done(index, { status: 'fulfilled', value }),
-            (reason) => done(index, { status: 'rejected', reason }),
-          )
-        })
+        for (const [place, write] of writes.entries()) enqueue(write, tell, place)
       }
       return step(WAIT, () => new Promise(all))
     },
@@ -222,6 +234,10 @@ export function createGatherer(
 /** What a write is told that does not fit into the queue. */
 export function noRoom(): DualstoreError {
   return new DualstoreError('OVERLOADED', 'too many writes are waiting; try again shortly')
+}
+
+function fail({ tell, place }: Entry, error: unknown): void {
+  tell(place, refused(error))
 }
 
 function keysOf(write: Write): string[] {

@@ -77,8 +77,9 @@ function describe(error: ErrorObject | undefined, path: string): Fault {
   return { field, message: message ?? 'does not fit the schema' }
 }
 
-/** An item without the fields that only the server sets. */
-export function ownFields(item: Readonly<Record<string, unknown>>): Record<string, unknown> {
+/** An item without the fields that only the server sets: the item itself when it has none of them. */
+export function ownFields(item: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  if (!('id' in item || 'created_at' in item || 'updated_at' in item)) return item
   // SERVER_FIELDS by name: objects that fields are deleted from are slow ever after, when they are read and printed.
   const { id, created_at, updated_at, ...fields } = item
   return fields

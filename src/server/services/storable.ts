@@ -12,37 +12,38 @@ export const MAX_DEPTH = 90
  * @returns The first fault, or undefined.
  */
 export function storageFault(value: unknown, path: string, depth = 0): Fault | undefined {
-  if (typeof value === 'string') return stringFault(value, path)
+  const found = faultIn(value, depth)
+  return found && { field: path + found.field, message: found.message }
+}
+
+/** The first fault, with where it stands below `value`. Almost always there is none, so no path is made on the way. */
+function faultIn(value: unknown, depth: number): Fault | undefined {
+  if (typeof value === 'string') return stringFault(value, '')
   if (typeof value === 'number') {
     return Number.isFinite(value)
       ? undefined
-      : { field: path, message: 'must be a number that a double can hold' }
+      : { field: '', message: 'must be a number that a double can hold' }
   }
   if (typeof value !== 'object' || value === null) return undefined
-  if (depth >= MAX_DEPTH)
-    return { field: path, message: `must not be nested deeper than ${MAX_DEPTH} levels` }
+  if (depth >= MAX_DEPTH) return { field: '', message: `must not be nested deeper than ${MAX_DEPTH} levels` }
   if (Array.isArray(value)) {
     for (let index = 0; index < value.length; index++) {
-      const fault = storageFault(value[index], `${path}[${index}]`, depth + 1)
-      if (fault !== undefined) return fault
+      const fault = faultIn(value[index], depth + 1)
+      if (fault !== undefined) return { ...fault, field: `[${index}]${fault.field}` }
     }
     return undefined
   }
   for (const key in value) {
-    const member: unknown = (value as Record<string, unknown>)[key]
-    if (!isStorable(key)) return stringFault(key, `${path} key`)
-    // Most members are texts and numbers without fault: their path is put together only when it is to be told.
-    if (typeof member === 'string' ? isStorable(member) : member === null || typeof member === 'boolean')
-      continue
-    const fault = storageFault(member, `${path}.${key}`, depth + 1)
-    if (fault !== undefined) return fault
+    if (!isStorable(key)) return stringFault(key, ' key')
+    const fault = faultIn((value as Record<string, unknown>)[key], depth + 1)
+    if (fault !== undefined) return { ...fault, field: `.${key}${fault.field}` }
   }
   return undefined
 }
 
-function stringFault(value: string, path: string): Fault | undefined {
-  if (value.includes('\u0000')) return { field: path, message: 'must not contain the character U+0000' }
-  if (!value.isWellFormed()) return { field: path, message: 'must not contain half of a surrogate pair' }
+function stringFault(value: string, field: string): Fault | undefined {
+  if (value.includes('\u0000')) return { field, message: 'must not contain the character U+0000' }
+  if (!value.isWellFormed()) return { field, message: 'must not contain half of a surrogate pair' }
   return undefined
 }
 

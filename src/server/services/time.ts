@@ -21,3 +21,11 @@ export function parseTime(value: unknown): number | undefined {
 export function isTime(ms: number): boolean {
   return ms >= FIRST && ms <= LAST
 }
+
+let last = { ms: 0, text: new Date(0).toISOString() }
+
+/** The text of a time in epoch milliseconds. Remembers the last: documents of a batch or an import share a moment. */
+export function timeText(ms: number): string {
+  if (ms !== last.ms) last = { ms, text: new Date(ms).toISOString() }
+  return last.text
+}

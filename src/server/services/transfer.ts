@@ -20,7 +20,7 @@ import { selectMirrored } from './mirror-listing.js'
 import type { Access } from './principal.js'
 import type { Collection, Registry } from './registry.js'
 import { requireScope } from './rights.js'
-import { parseTime } from './time.js'
+import { parseTime, timeText } from './time.js'
 import type { Writer } from './writer.js'
 
 /** What an import does with an id that is taken: report it, leave the stored document, or replace it. */
@@ -253,8 +253,8 @@ function readLine(line: Buffer, collection: Collection, onConflict: OnConflict, 
   if (createdAt === undefined) return { field: 'item.created_at', message: 'must be an ISO 8601 time' }
   if (updatedAt === undefined) return { field: 'item.updated_at', message: 'must be an ISO 8601 time' }
   const times = {
-    created_at: new Date(createdAt).toISOString(),
-    updated_at: new Date(updatedAt).toISOString(),
+    created_at: timeText(createdAt),
+    updated_at: timeText(updatedAt),
   }
   return {
     mode: onConflict === 'replace' ? 'load' : 'create',

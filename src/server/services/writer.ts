@@ -5,6 +5,7 @@ import { type MarkedDocument, readMarked, type Write, type WriteOutcome } from '
 import { type Gatherer, noRoom, type Written } from './gatherer.js'
 import { type Access, isRestricted, type Principal } from './principal.js'
 import { outsideRows, sees } from './rows.js'
+import { refused } from './settled.js'
 import { createTurns } from './turns.js'
 
 /** The gatherer as a principal may use it: says whose the writes are, and keeps them inside its rows. */
@@ -137,8 +138,6 @@ const told = (outcome: WriteOutcome): PromiseSettledResult<Written> => ({
   status: 'fulfilled',
   value: { ...outcome, position: null },
 })
-
-const refused = (reason: unknown): PromiseSettledResult<Written> => ({ status: 'rejected', reason })
 
 function tooBusy(): DualstoreError {
   return new DualstoreError('CONFLICT', 'the document is changed too often by others; try again')

@@ -125,9 +125,12 @@ async function createDocuments(on: Pool, collection: string, writes: readonly Wr
   return { outcomes: writes.map(() => outcome), position: row?.head ?? null }
 }
 
-/** The items are JSON text already: joined, not parsed and printed again. */
+/** The items are JSON text already: put together, not parsed and printed again. */
 function arrayOf(writes: readonly Write[]): string {
-  return `[${writes.map((write) => write.text).join(',')}]`
+  // Not joined: what is joined is copied, and copied once more with the brackets around it.
+  let items = ''
+  for (const { text } of writes) items += items === '' ? text : `,${text}`
+  return `[${items}]`
 }
 
 /** As PostgreSQL writes a bigint[]: the driver would look at every element for what must be quoted. */

@@ -80,6 +80,28 @@ describe('batch', () => {
     expect((await call(app, 'GET', `${TASKS}/order`)).json.data.step).toBe(5)
   })
 
+  test('of two creates of one id the first is done; the others go together and are answered in their places', async () => {
+    const named = (id: string, title: string) => ({ op: 'create', item: { ...task, id, title } })
+    const answer = await batch([
+      named('twin', 'ü 漢/😀'),
+      { op: 'create', item: { ...task, id: 7 } },
+      named('single', 'ü 漢/😀'),
+      named('twin', 'second'),
+      { op: 'create', item: { ...task, created_at: 'mine', title: 'unnamed' } },
+    ])
+    const results: { status: number; data?: { title: string } }[] = answer.json.data
+    expect(results.map(({ status }) => status)).toEqual([201, 400, 201, 409, 201])
+    expect(results.map(({ data }) => data?.title)).toEqual([
+      'ü 漢/😀',
+      undefined,
+      'ü 漢/😀',
+      undefined,
+      'unnamed',
+    ])
+    expect(Number(answer.headers['content-length'])).toBe(Buffer.byteLength(answer.text))
+    expect((await call(app, 'GET', `${TASKS}/twin`)).json.data.title).toBe('ü 漢/😀')
+  })
+
   test('a batch repeated with its key creates nothing twice, and shares no key with single requests', async () => {
     const operations = [
       { op: 'create', item: { ...task, session_id: 'batch-key' } },
