@@ -10,6 +10,8 @@ import { principalOf } from '../../support/principals.js'
 
 const EPOCH = '5f0c2a91'
 const COLLECTIONS = ['agent_tasks', 'session_messages']
+/** Of which a single write to a client takes no more than two. */
+const LARGE = JSON.stringify({ text: 'x'.repeat(40_000) })
 
 /** A log that grows when the test says so, in the middle of a write to a client too. */
 function grownByHand() {
@@ -44,9 +46,9 @@ function grownByHand() {
     forget() {
       forgotten = entries.length
     },
-    write(collection: string) {
+    write(collection: string, text = '{}') {
       const seq = entries.length + 1
-      const change = { seq, collection, id: `${seq}`, op: 'insert', version: 1, text: '{}', at: 0 } as const
+      const change = { seq, collection, id: `${seq}`, op: 'insert', version: 1, text, at: 0 } as const
       entries.push(new LogEntry({ ...change, previousText: null, author: null }))
       listener?.advanced(seq)
     },
@@ -105,11 +107,11 @@ describe('a change that comes in the middle of a round', () => {
   })
 })
 
-type Event = 'nothing' | 'write' | 'full' | 'come' | 'go' | 'forget'
+type Event = 'nothing' | 'write' | 'much' | 'full' | 'come' | 'go' | 'forget'
 const event = fc.oneof(
   { weight: 4, arbitrary: fc.constant<Event>('nothing') },
   { weight: 3, arbitrary: fc.constant<Event>('write') },
-  fc.constantFrom<Event[]>('full', 'come', 'go', 'forget'),
+  fc.constantFrom<Event[]>('much', 'full', 'come', 'go', 'forget'),
 )
 
 test('whatever happens on the way, every client is sent all that is due to it, in order, once', async () => {
@@ -124,6 +126,7 @@ test('whatever happens on the way, every client is sent all that is due to it, i
         const one = connect(collections, () => {
           const happens = events.pop()
           if (happens === 'write') log.write(COLLECTIONS[events.length % 2] ?? '')
+          if (happens === 'much') for (let count = 0; count < 4; count++) log.write('agent_tasks', LARGE)
           if (happens === 'come') come()
           if (happens === 'forget') log.forget()
           if (happens === 'go') one.client.gone()
