@@ -6,7 +6,7 @@ import { changeFrame, seenBy, type View } from './events.js'
 export interface Chunk {
   to: number
   bytes: Buffer | undefined
-  /** Makes one write as it is: what comes behind it belongs into the next. */
+  /** As much as makes one write: what comes behind it belongs into the next. */
   full: boolean
 }
 

@@ -17,7 +17,7 @@ export interface HubOptions {
   now: () => number
 }
 
-/** Written to sockets before other work of the process gets its turn. */
+/** How long sockets are written to before other work of the process gets its turn. */
 const TURN_MS = 2
 const PING_MS = 15_000
 const SWEEP_MS = 1000
@@ -53,6 +53,7 @@ export function createHub({ tail, heartbeatMs, log, now, ...limits }: HubOptions
       // What is no longer in memory it has to read from the log, alone.
       if (chunk === undefined) client.leave()
       else client.advance(chunk)
+      // There is more behind a full write, and others may have theirs first.
       if (client.position < position) ring.callAll()
     } catch (err) {
       log.debug({ err }, 'a stream has to go on alone')
@@ -60,7 +61,7 @@ export function createHub({ tail, heartbeatMs, log, now, ...limits }: HubOptions
     }
   }
 
-  /** Goes around until everybody has what the tail has. */
+  /** Goes around until everybody has what the tail has. What it reads meanwhile goes on from where the ring is. */
   const move = async (): Promise<void> => {
     if (moving) return
     moving = true
