@@ -5,7 +5,7 @@ import { DualstoreError } from '../../errors.js'
 import { type Lost, PositionLost } from '../../followers/tail.js'
 import type { Start } from './beginning.js'
 import { controlFrame, retryFrame, type View } from './events.js'
-import type { Frames } from './frames.js'
+import type { Chunk, Frames } from './frames.js'
 import type { Snapshot } from './snapshot.js'
 
 /** Where a stream's bytes go; the route that has the socket makes one. */
@@ -18,25 +18,20 @@ export interface Sink {
   destroy(): void
 }
 
-/** Clients with the same view that have been sent the same, up to the same position. */
-export interface Group {
-  readonly view: View
-  position: number
-  readonly members: Set<StreamClient>
-}
-
 /** What a client has from the hub. */
 export interface Hub {
   readonly frames: Frames
   readonly epoch: string
-  /** Up to where the groups are; undefined while the log is not read. */
+  /** Up to where those in the ring are taken; undefined while the log is not read. */
   readonly position: number | undefined
   now(): number
   /** Where the log ends. @throws STORE_UNAVAILABLE */
   head(): Promise<LogHead>
-  /** Puts a client that has caught up with the others; false when they are just being moved on. */
-  join(client: StreamClient): boolean
-  /** Resolves when the groups may have been moved on. */
+  /** Puts a client that has caught up into the ring. */
+  join(client: StreamClient): void
+  /** Takes it out again, when it is there. */
+  leave(client: StreamClient): void
+  /** Resolves when `position` may be another one. */
   moved(): Promise<void>
   forget(client: StreamClient): void
   failed(client: StreamClient, error: unknown): void
@@ -53,7 +48,7 @@ class Closed extends Error {}
 
 /**
  * One client. It begins alone: what it missed, or a snapshot, is written as fast as it takes it, from memory or from
- * the log. When it has reached the others that see the same, it joins them and costs nothing of its own. When its
+ * the log. When it has reached the end it joins the ring of the others and costs nothing of its own. When its
  * socket is full it leaves them, keeps nothing but its position, and begins alone again where it stood (I8).
  */
 export class StreamClient {
@@ -70,8 +65,8 @@ export class StreamClient {
   readonly #sink: Sink
   #drained: (() => void) | undefined
   #position: number
-  /** Those it is with. */
-  #group: Group | undefined
+  /** It is in the ring. */
+  #joined = false
   /** `ready` is due at this position. */
   #readyAt: number | undefined
   #lost: Lost | undefined
@@ -90,7 +85,7 @@ export class StreamClient {
 
   /** Everything up to here was written, or is not for this view. */
   get position(): number {
-    return this.#group?.position ?? this.#position
+    return this.#position
   }
 
   /**
@@ -115,29 +110,31 @@ export class StreamClient {
     })
   }
 
+  /** Writes the changes behind its position. */
+  advance({ to, bytes }: Chunk): void {
+    this.#position = to
+    if (bytes !== undefined) this.push(bytes)
+  }
+
   /** Writes bytes that others may be sent too. When the socket is full with them, it goes on alone once there is room. */
   push(bytes: Buffer): void {
     if (this.closed || this.#sink.write(bytes)) return
     this.fullSince = this.#hub.now()
-    if (this.#group !== undefined) this.leave()
+    this.leave()
   }
 
-  joined(group: Group): void {
-    this.#group = group
-  }
-
-  /** Goes on alone from where its group is now. */
+  /** Leaves the ring, when it is in it, and goes on alone. */
   leave(): void {
-    this.#position = this.position
-    this.#group?.members.delete(this)
-    this.#group = undefined
+    if (!this.#joined) return
+    this.#joined = false
+    this.#hub.leave(this)
     void this.#alone(() => this.#room())
   }
 
   /** What it holds can no longer be continued; it is told when it gets its turn. */
   lost(reason: Lost): void {
     this.#lost = reason
-    if (this.#group !== undefined) this.leave()
+    this.leave()
   }
 
   /** The socket has room again. */
@@ -150,7 +147,6 @@ export class StreamClient {
   gone(): void {
     if (this.closed) return
     this.closed = true
-    this.#group?.members.delete(this)
     this.#drained?.()
     this.#hub.forget(this)
     this.onGone()
@@ -211,14 +207,16 @@ export class StreamClient {
       return false
     }
     if (head === undefined || this.position >= head) {
-      if (this.position === head && this.#hub.join(this)) return true
+      if (this.position === head) {
+        this.#joined = true
+        this.#hub.join(this)
+        return true
+      }
       await this.#hub.moved()
       return false
     }
     const upTo = readyAt === undefined ? head : Math.min(readyAt, head)
-    const chunk = await this.#hub.frames.next(this.view, this.position, upTo)
-    this.#position = chunk.to
-    if (chunk.bytes !== undefined) this.push(chunk.bytes)
+    this.advance(await this.#hub.frames.next(this.view, this.position, upTo))
     return false
   }
 

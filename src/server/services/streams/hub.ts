@@ -3,9 +3,10 @@ import { formatPosition } from '../../changes/position.js'
 import { DualstoreError } from '../../errors.js'
 import type { Log } from '../../followers/contract.js'
 import type { Lost, Tail } from '../../followers/tail.js'
-import type { Group, Hub, StreamClient } from './client.js'
-import { controlFrame, PING } from './events.js'
+import type { Hub, StreamClient } from './client.js'
+import { controlFrame, PING, type View } from './events.js'
 import { createFrames } from './frames.js'
+import { createRing } from './ring.js'
 
 export interface HubOptions {
   tail: Tail
@@ -16,8 +17,8 @@ export interface HubOptions {
   now: () => number
 }
 
-/** Written to before other work of the process gets its turn. */
-const GROUP_SIZE = 500
+/** How long sockets are written to before other work of the process gets its turn. */
+const TURN_MS = 2
 const PING_MS = 15_000
 const SWEEP_MS = 1000
 /** A socket that has been full for so long belongs to a client that does not read. */
@@ -25,12 +26,11 @@ const STALLED_MS = 60_000
 /** What clients are told to wait when this server closes, so that they do not come back all at once. */
 const RETURN_MS: readonly [number, number] = [500, 3000]
 
-/** All clients of the process: takes each step of the log to the groups, keeps quiet streams alive, counts. */
+/** All clients of the process: takes the log to those in the ring, keeps quiet streams alive, counts. */
 export function createHub({ tail, heartbeatMs, log, now, ...limits }: HubOptions) {
   const clients = new Set<StreamClient>()
   const owners = new Map<string, number>()
-  /** By view; the last one of each may still have room. */
-  const groups = new Map<string, Group[]>()
+  const ring = createRing()
   const frames = createFrames(tail)
   let position: number | undefined
   let moving = false
@@ -45,75 +45,65 @@ export function createHub({ tail, heartbeatMs, log, now, ...limits }: HubOptions
     for (const resolve of released) resolve()
   }
 
-  const moveGroup = async (group: Group, to: number): Promise<void> => {
-    while (group.position < to && group.members.size > 0) {
-      const next = frames.next(group.view, group.position, to)
-      const chunk = next instanceof Promise ? await next : next
-      group.position = chunk.to
-      if (chunk.bytes === undefined) continue
-      for (const client of group.members) client.push(chunk.bytes)
+  /** Sends a client all that there is at this moment, as far as it makes one write. */
+  const advance = (client: StreamClient): void => {
+    if (position === undefined || client.position >= position) return
+    try {
+      const chunk = frames.inMemory(client.view, client.position, position)
+      // What is no longer in memory it has to read from the log, alone.
+      if (chunk === undefined) client.leave()
+      else client.advance(chunk)
+      // There is more behind a full write, and others may have theirs first.
+      if (client.position < position) ring.callAll()
+    } catch (err) {
+      log.debug({ err }, 'a stream has to go on alone')
+      client.leave()
     }
-    group.position = Math.max(group.position, to)
   }
 
-  /** Moves every group to where the tail is, again and again until there is nothing new. */
+  /** Goes around until everybody has what the tail has. What it reads meanwhile goes on from where the ring is. */
   const move = async (): Promise<void> => {
     if (moving) return
-    while (!closed && tail.position !== undefined && tail.position > (position ?? -1)) {
-      moving = true
-      position = tail.position
-      for (const group of [...groups.values()].flat()) {
-        try {
-          await moveGroup(group, position)
-        } catch (err) {
-          // Each on its own: it waits for the log or is told that it lost its place.
-          log.debug({ err }, 'a group of streams is dissolved')
-          for (const client of group.members) client.leave()
-        }
-        await immediate()
-      }
-      dropEmptyGroups()
-      moving = false
-      release()
-      await immediate()
-    }
-    release()
-  }
-
-  const dropEmptyGroups = () => {
-    for (const [key, list] of groups) {
-      const kept = list.filter((group) => group.members.size > 0)
-      if (kept.length === 0) groups.delete(key)
-      else if (kept.length < list.length) groups.set(key, kept)
-    }
+    moving = true
+    while (ring.called > 0) await inTurns(ring.takeCalled(), advance)
+    moving = false
   }
 
   const listener = {
-    advanced: () => void move(),
+    advanced(to: number) {
+      if (to === position) return
+      position = to
+      ring.callAll()
+      release()
+      void move()
+    },
     lost(reason: Lost) {
       position = undefined
       frames.clear()
       for (const client of clients) client.lost(reason)
-      groups.clear()
     },
   }
 
   const heartbeat = async (): Promise<void> => {
-    for (const group of [...groups.values()].flat()) {
-      const at = formatPosition({ epoch: tail.epoch, seq: group.position })
-      const bytes = Buffer.from(controlFrame(group.view, 'heartbeat', { position: at }, now()))
-      for (const client of group.members) client.push(bytes)
-      await immediate()
-    }
+    let view: View | undefined
+    let at: number | undefined
+    let bytes = Buffer.alloc(0)
+    await inTurns(ring, (client) => {
+      if (client.view !== view || client.position !== at) {
+        view = client.view
+        at = client.position
+        const data = { position: formatPosition({ epoch: tail.epoch, seq: at }) }
+        bytes = Buffer.from(controlFrame(view, 'heartbeat', data, now()))
+      }
+      client.push(bytes)
+    })
   }
 
-  const ping = async (): Promise<void> => {
+  const ping = (): Promise<void> => {
     const bytes = Buffer.from(PING)
-    let written = 0
-    for (const client of [...clients]) {
+    return inTurns(clients, (client) => {
       if (client.fullSince === undefined) client.push(bytes)
-      if (++written % GROUP_SIZE === 0) await immediate()
-    }
+    })
   }
 
   const sweep = () => {
@@ -143,7 +133,6 @@ export function createHub({ tail, heartbeatMs, log, now, ...limits }: HubOptions
     unfollow?.()
     unfollow = undefined
     position = undefined
-    groups.clear()
     // While nobody follows, the log may become another one unnoticed.
     frames.clear()
     release()
@@ -159,23 +148,12 @@ export function createHub({ tail, heartbeatMs, log, now, ...limits }: HubOptions
     },
     now,
     head: () => tail.head(),
-    join(client) {
-      if (moving || position === undefined) return false
-      const { view } = client
-      const list = groups.get(view.key) ?? []
-      groups.set(view.key, list)
-      let group = list.at(-1)
-      if (group === undefined || group.members.size >= GROUP_SIZE) {
-        group = { view, position, members: new Set() }
-        list.push(group)
-      }
-      group.members.add(client)
-      client.joined(group)
-      return true
-    },
+    join: (client) => ring.add(client),
+    leave: (client) => ring.delete(client),
     moved: () => new Promise((resolve) => waiting.push(resolve)),
     forget(client) {
       if (!clients.delete(client)) return
+      ring.delete(client)
       const count = (owners.get(client.owner) ?? 1) - 1
       if (count === 0) owners.delete(client.owner)
       else owners.set(client.owner, count)
@@ -226,5 +204,16 @@ export function createHub({ tail, heartbeatMs, log, now, ...limits }: HubOptions
         client.close('shutting_down', Math.round(least + Math.random() * (most - least)))
       }
     },
+  }
+}
+
+/** Calls with each; other work of the process gets its turn every few milliseconds. */
+async function inTurns<T>(items: Iterable<T>, call: (item: T) => void): Promise<void> {
+  let began = performance.now()
+  for (const item of items) {
+    call(item)
+    if (performance.now() - began < TURN_MS) continue
+    await immediate()
+    began = performance.now()
   }
 }
