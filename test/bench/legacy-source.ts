@@ -1,6 +1,6 @@
 import { BSON } from 'mongodb'
 import type { Source } from '../../src/migrate/sources/contract.js'
-import { BATCH, decode } from '../../src/migrate/sources/mongo-read.js'
+import { BATCH, decoded } from '../../src/migrate/sources/mongo-read.js'
 import { seededItem } from './documents.js'
 
 const COLLECTION = 'session_messages'
@@ -42,8 +42,7 @@ export function legacySource(): LegacySource {
     mark: async () => '',
     async *read() {
       for (let left = source.next; left > 0; left -= BATCH) {
-        const documents = batch(Math.min(left, BATCH)).map(decode)
-        yield { documents, checkpoint: documents.at(-1)?.sourceId ?? '' }
+        yield { documents: decoded(batch(Math.min(left, BATCH))), checkpoint: String(given) }
       }
     },
     async *follow() {},
