@@ -51,7 +51,7 @@ export function legacySource(): LegacySource {
   return source
 }
 
-/** What the legacy server stored of a message (legacy contract, section 8): about 600 bytes of BSON. */
+/** What the legacy server stored of a message (legacy contract, section 8): about 520 bytes of BSON. */
 function legacyMessage(number: number) {
   const { id, created_at, updated_at, session_id, role, content, metadata } = seededItem(number)
   const vectorWriteTimestamp = Date.parse(created_at)
