@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { CollectionDefinition } from '../server/schemas/collection.js'
 import type { Pace } from '../server/services/audit/pace.js'
 import type { Intake, MigrationService, StoredProgress } from '../server/services/migrations.js'
@@ -43,6 +44,8 @@ export async function backfill(
       writing = take(intaking, intake, documents).then(() => onTaken(collection, documents.length))
       writing.catch(() => {})
       await pace(documents.length)
+      // Lets the statement go out; else it would wait until the next batch is understood.
+      await nextTurn()
     }
   } finally {
     // Whatever ends this, nothing is under way any more then.
