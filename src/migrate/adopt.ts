@@ -1,6 +1,6 @@
 import { type Collection, type Db, type Document, MongoClient } from 'mongodb'
 import type { MigrationService } from '../server/services/migrations.js'
-import type { SourceBatch, Understood } from './sources/contract.js'
+import type { SourceDocument, Understood } from './sources/contract.js'
 import { serversOf } from './sources/mongo.js'
 import { FOREIGN } from './sources/mongo-follow.js'
 import { readBatches } from './sources/mongo-read.js'
@@ -96,7 +96,8 @@ export function openAdoption({ uri, database, agentName, migrations, collections
   async function* meanings(collection: string, among: Collection, filter: Document) {
     const definition = await migrations.definition(collection)
     for await (const batch of readBatches(among, { filter, size: SIZE, signal })) {
-      yield { batch, understood: batch.documents.map((document) => understand(definition, document)) }
+      const found = [...batch.documents]
+      yield { found, understood: found.map((document) => understand(definition, document)) }
     }
     signal.throwIfAborted()
   }
@@ -112,7 +113,7 @@ export function openAdoption({ uri, database, agentName, migrations, collections
           const { documents, archive } = placesOf(db, collection)
           const filter = { _id: { $type: 'string' }, ...FOREIGN }
           for await (const { documents: found } of readBatches(documents, { filter, size: SIZE, signal })) {
-            await copy(documents, archive, found.map(idOf), 'keepExisting')
+            await copy(documents, archive, Array.from(found, idOf), 'keepExisting')
           }
           signal.throwIfAborted()
         }
@@ -124,16 +125,16 @@ export function openAdoption({ uri, database, agentName, migrations, collections
         const sum: Adopted = { adopted: 0, left: 0 }
         for (const collection of collections) {
           const { documents, archive } = placesOf(db, collection)
-          for await (const { batch, understood } of meanings(collection, documents, FOREIGN)) {
+          for await (const { found, understood } of meanings(collection, documents, FOREIGN)) {
             const replaced = await replacedIn({ migrations, documents, collection, understood }, waits)
-            const originals = batch.documents.filter(({ sourceId }) => replaced.has(sourceId)).map(idOf)
+            const originals = found.filter(({ sourceId }) => replaced.has(sourceId)).map(idOf)
             await copy(documents, archive, originals, 'keepExisting')
             const { deletedCount } = await documents.deleteMany({
               _id: { $in: originals },
               ...FOREIGN,
             } as Document)
             sum.adopted += deletedCount
-            sum.left += batch.documents.length - replaced.size
+            sum.left += found.length - replaced.size
           }
         }
         return sum
@@ -152,10 +153,10 @@ export function openAdoption({ uri, database, agentName, migrations, collections
         let restored = 0
         for (const collection of collections) {
           const { documents, archive } = placesOf(db, collection)
-          for await (const { batch, understood } of meanings(collection, archive, {})) {
+          for await (const { found, understood } of meanings(collection, archive, {})) {
             const there = await idsAmong(documents, idsOf(understood), unchanged)
             const back = understood.flatMap((one, n) =>
-              one.kind === 'item' && there.has(one.item.id) ? [idOf(batch.documents[n])] : [],
+              one.kind === 'item' && there.has(one.item.id) ? [idOf(found[n])] : [],
             )
             // One whose `_id` is its id stands where the mirror's is.
             await copy(archive, documents, back, 'replace')
@@ -255,6 +256,6 @@ function idsOf(understood: readonly Understood[]): string[] {
   return understood.flatMap((one) => (one.kind === 'item' ? [one.item.id] : []))
 }
 
-function idOf(document: SourceBatch['documents'][number] | undefined): unknown {
+function idOf(document: SourceDocument | undefined): unknown {
   return document?.document._id
 }

@@ -1,7 +1,9 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { CollectionDefinition } from '../server/schemas/collection.js'
 import type { Pace } from '../server/services/audit/pace.js'
 import type { Intake, MigrationService, StoredProgress } from '../server/services/migrations.js'
 import { readAhead } from './read-ahead.js'
-import type { Source, SourceBatch } from './sources/contract.js'
+import type { Source, SourceDocument, SourceDocuments, Understood } from './sources/contract.js'
 import { exactText } from './understand/json.js'
 import { understand } from './understand.js'
 
@@ -31,13 +33,19 @@ export async function backfill(
   let writing = Promise.resolve()
   try {
     for await (const batch of readAhead(source.read(collection, checkpoint, signal))) {
-      const documents = batch.documents.map((document) => understand(definition, document))
-      const intake = migrations.prepare({ collection, documents, checkpoint: batch.checkpoint })
+      const { documents, checkpoint } = batch
+      const intake = migrations.prepare({
+        collection,
+        documents: understood(definition, documents),
+        checkpoint,
+      })
       await writing
       signal.throwIfAborted()
-      writing = take(intaking, intake, batch).then(() => onTaken(collection, documents.length))
+      writing = take(intaking, intake, documents).then(() => onTaken(collection, documents.length))
       writing.catch(() => {})
       await pace(documents.length)
+      // Lets the statement go out; else it would wait until the next batch is understood.
+      await nextTurn()
     }
   } finally {
     // Whatever ends this, nothing is under way any more then.
@@ -47,14 +55,23 @@ export async function backfill(
   await migrations.endCollection({ id, runner }, collection)
 }
 
+/** What documents mean, one after the other: what one was decoded and understood into is gone before the next. */
+export function* understood(
+  definition: CollectionDefinition,
+  documents: SourceDocuments,
+): Generator<Understood> {
+  for (const document of documents) yield understand(definition, document)
+}
+
 /** Takes a batch in that was prepared; what PostgreSQL refuses is kept as it stands in the source. */
 export async function take(
   { migrations, id, runner }: Intaking,
   intake: Intake,
-  batch: SourceBatch,
+  documents: SourceDocuments,
 ): Promise<void> {
-  const originals = new Map(batch.documents.map(({ sourceId, document }) => [sourceId, document]))
-  await migrations.takeIn({ id, runner }, intake, (place) =>
-    exactText(originals.get(intake.sourceIds[place] ?? '') ?? {}),
-  )
+  let byName: Map<string, SourceDocument> | undefined
+  await migrations.takeIn({ id, runner }, intake, (place) => {
+    byName ??= new Map([...documents].map((document) => [document.sourceId, document]))
+    return exactText(byName.get(intake.sourceIds[place] ?? '')?.document ?? {})
+  })
 }

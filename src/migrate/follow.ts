@@ -1,6 +1,5 @@
 import type { Lag, StoredProgress } from '../server/services/migrations.js'
-import { type Intaking, take } from './backfill.js'
-import { understand } from './understand.js'
+import { type Intaking, take, understood } from './backfill.js'
 
 /** How far a follower is behind its source. */
 export interface LagGauge {
@@ -54,9 +53,9 @@ export async function follow(
     if (batch.documents.length > 0) gauge.tell(collection, batch.documents.length + behind)
     if (batch.documents.length > 0 || deleted > 0 || checkpoint !== checkpoints.get(collection)) {
       const definition = await migrations.definition(collection)
-      const documents = batch.documents.map((document) => understand(definition, document))
+      const documents = understood(definition, batch.documents)
       const intake = migrations.prepare({ collection, documents, checkpoint, deleted, following: true })
-      await take(intaking, intake, batch)
+      await take(intaking, intake, batch.documents)
       checkpoints.set(collection, checkpoint)
     }
     gauge.tell(collection, behind, upTo)

@@ -84,7 +84,9 @@ export async function planMigration(options: PlanOptions): Promise<Plan> {
     try {
       for await (const batch of readAhead(source.read(collection, null, signal))) {
         const left = sample === undefined ? batch.documents.length : sample - counts.read
-        const understood = batch.documents.slice(0, left).map((document) => understand(definition, document))
+        const understood = [...batch.documents]
+          .slice(0, left)
+          .map((document) => understand(definition, document))
         for (const one of understood) findings.add(collection, one)
         await count(
           counts,

@@ -32,8 +32,9 @@ export function understand(definition: CollectionDefinition, source: SourceDocum
     const { createdAt, updatedAt, fields } = reading
     const fault = planOf(definition).validate(fields, 'item')
     if (fault !== undefined) throw new Refusal(`${fault.field} ${fault.message}`)
-    const times = { created_at: isoTime(createdAt), updated_at: isoTime(updatedAt) }
-    const item = { id: draft.id, ...times, ...fields } as Item
+    const created_at = isoTime(createdAt)
+    const updated_at = updatedAt === createdAt ? created_at : isoTime(updatedAt)
+    const item = { id: draft.id, created_at, updated_at, ...fields } as Item
     return { kind: 'item', sourceId, item, createdAt, updatedAt, oddities: [...draft.oddities] }
   } catch (error) {
     if (!(error instanceof Refusal)) throw error

@@ -115,6 +115,9 @@ ${table(rows)}
 - "Fastify + pg" is CRUD written by hand on one jsonb table with the same indexes: no log, no mirror, no ETag, no
   conditional writes, only required fields checked. Its bulk insert is one \`INSERT … SELECT FROM unnest\` for a request of
   500 documents, with 4 clients.
+- Migration: BSON of legacy messages, made beforehand and with new ids each time, goes the way that
+  \`migrate-from-dualstore-http\` takes: decoded, understood, and taken in with log, counts and checkpoints. Its
+  counterpart has its items ready.
 - "bare bulkWrite" upserts the same legacy documents, made beforehand, by \`_id\` in bulks of 500 into the same MongoDB
   wire server with the same indexes and \`w: majority, j: true\`. The mirror does that behind reading the log, turning
   items into the legacy shape, and conditions on the position.

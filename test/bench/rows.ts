@@ -1,6 +1,7 @@
 import type { Row } from './report.js'
 import { bulk } from './rows/bulk.js'
 import { footprint } from './rows/footprint.js'
+import { migrate } from './rows/migrate.js'
 import { mirror } from './rows/mirror.js'
 import { reads } from './rows/reads.js'
 import { streams } from './rows/streams.js'
@@ -12,6 +13,7 @@ export const groups: Readonly<Record<string, (stage: Stage) => Promise<Row[]>>> 
   reads,
   writes,
   bulk,
+  migrate,
   mirror,
   streams,
   footprint,

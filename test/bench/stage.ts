@@ -31,6 +31,8 @@ export interface Stage extends Options {
   unmirrored: Process
   handwritten: Process
   bare: Process
+  /** Migrations from a legacy database into one of its own. */
+  migrating: Process
   /** The follower on a log of its own. */
   follower: Process
   /** A MongoDB wire server, when this machine has one. */
@@ -71,7 +73,7 @@ export async function setUp(options: Options): Promise<Stage> {
     await admin.connect()
     closers.push(() => admin.end())
     const databases: Record<string, string> = {}
-    for (const name of ['mirrored', 'unmirrored', 'handwritten', 'follower']) {
+    for (const name of ['mirrored', 'unmirrored', 'handwritten', 'migrated', 'follower']) {
       await admin.query(`CREATE DATABASE ${name}`)
       databases[name] = Object.assign(new URL(postgres.url), { pathname: `/${name}` }).href
     }
@@ -94,6 +96,7 @@ export async function setUp(options: Options): Promise<Stage> {
       unmirrored: await started('dualstore', { databaseUrl: databases.unmirrored, dualWriteEnabled: false }),
       handwritten: await started('handwritten', { databaseUrl: databases.handwritten }),
       bare: await started('bare', { documents: options.documents }),
+      migrating: await started('migrating', { databaseUrl: databases.migrated }),
       follower: await started('follower', { databaseUrl: databases.follower, mongodbUri: mongodb?.uri }),
       mongodb,
       databases: { unmirrored: databases.unmirrored ?? '', handwritten: databases.handwritten ?? '' },
@@ -102,7 +105,8 @@ export async function setUp(options: Options): Promise<Stage> {
       close,
     }
     await seed(stage)
-    for (const name of ['mirrored', 'unmirrored', 'handwritten']) await vacuum(databases[name] ?? '')
+    for (const name of ['mirrored', 'unmirrored', 'handwritten', 'migrated'])
+      await vacuum(databases[name] ?? '')
     return stage
   } catch (error) {
     await close().catch(() => {})
@@ -110,7 +114,15 @@ export async function setUp(options: Options): Promise<Stage> {
   }
 }
 
-async function seed({ documents, server, unmirrored, handwritten, mirrored, say }: Stage): Promise<void> {
+async function seed({
+  documents,
+  server,
+  unmirrored,
+  handwritten,
+  migrating,
+  mirrored,
+  say,
+}: Stage): Promise<void> {
   say(`seeding ${documents} documents`)
   for (let from = 0; from < documents; from += CHUNK) {
     const count = Math.min(CHUNK, documents - from)
@@ -120,6 +132,7 @@ async function seed({ documents, server, unmirrored, handwritten, mirrored, say 
     await post(`${unmirrored.url}${COLLECTION}/import`, 'application/x-ndjson', lines)
     await post(`${handwritten.url}/bulk`, 'application/json', JSON.stringify(items))
   }
+  await migrating.call('migrate', documents)
   await mirrored()
 }
 

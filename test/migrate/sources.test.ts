@@ -40,7 +40,7 @@ function following(source: Source, collection: string, checkpoint: string) {
   ended.catch(() => {})
   return {
     batches,
-    ids: () => batches.flatMap(({ documents }) => documents.map(({ document }) => document.id)),
+    ids: () => batches.flatMap(({ documents }) => Array.from(documents, ({ document }) => document.id)),
     stop: async () => {
       abort.abort()
       await ended

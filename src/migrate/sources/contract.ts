@@ -9,9 +9,14 @@ export interface SourceDocument {
   unreadable?: string
 }
 
+/** Documents in a row. They may be decoded anew each time they are gone through, so that few are in memory at once. */
+export interface SourceDocuments extends Iterable<SourceDocument> {
+  readonly length: number
+}
+
 /** Documents in the source's order, with the place behind them. */
 export interface SourceBatch {
-  documents: SourceDocument[]
+  documents: SourceDocuments
   /** From where `read` or `follow` goes on behind this batch; JSON text that only the source understands. */
   checkpoint: string
 }

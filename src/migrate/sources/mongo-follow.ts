@@ -214,7 +214,7 @@ async function* look({ collection, pollMs, signal }: Following, from: number): A
     if (all) filters.push({ _id: { $not: { $type: 'objectId' } } })
     for (const filter of filters) {
       for await (const batch of readBatches(collection, { filter: { ...filter, ...FOREIGN }, signal })) {
-        const documents = batch.documents.filter(({ sourceId }) => !given.has(sourceId))
+        const documents = [...batch.documents].filter(({ sourceId }) => !given.has(sourceId))
         for (const { sourceId, document } of documents) {
           if (document._id instanceof ObjectId) given.set(sourceId, document._id.getTimestamp().getTime())
         }

@@ -1,5 +1,5 @@
 import { BSON, type Collection, type Document, type FindOptions } from 'mongodb'
-import type { SourceBatch, SourceDocument } from './contract.js'
+import type { SourceBatch, SourceDocument, SourceDocuments } from './contract.js'
 
 const { EJSON, ObjectId } = BSON
 
@@ -44,16 +44,25 @@ export async function* readBatches(
       if (first === null) return
       // With it came the others of the same answer.
       const raw = [first, ...cursor.readBufferedDocuments()] as unknown as Uint8Array[]
-      const documents = raw.map(decode)
-      if (documents[0]?.sourceId === after) documents.shift()
-      const last = documents.at(-1)
-      if (last !== undefined) yield { documents, checkpoint: last.sourceId }
+      if (after !== null && decode(first as unknown as Uint8Array).sourceId === after) raw.shift()
+      const last = raw.at(-1)
+      if (last !== undefined) yield { documents: decoded(raw), checkpoint: decode(last).sourceId }
     }
   } catch (error) {
     if (!signal.aborted) throw error
   } finally {
     signal.removeEventListener('abort', stop)
     await cursor.close().catch(() => {})
+  }
+}
+
+/** Documents that are decoded when they are met. */
+export function decoded(raw: readonly Uint8Array[]): SourceDocuments {
+  return {
+    length: raw.length,
+    *[Symbol.iterator]() {
+      for (const bytes of raw) yield decode(bytes)
+    },
   }
 }
 

@@ -55,8 +55,9 @@ export async function verifyCollection(options: VerifyingOptions, collection: st
   // From before the first document is read, so that nothing is missed.
   const tail = caughtUp && createTail(options, collection, await source.mark(collection))
   const held = new Map<string, SourceDocument>()
-  for await (const { documents } of readAhead(source.read(collection, null, signal))) {
+  for await (const batch of readAhead(source.read(collection, null, signal))) {
     signal.throwIfAborted()
+    const documents = [...batch.documents]
     const compared = await look(documents)
     count(compared)
     const named = compared.found.length === 0 ? undefined : byName(documents)
@@ -153,7 +154,7 @@ function createTail({ source, signal }: VerifyingOptions, collection: string, ma
       for await (const batch of batches) {
         const advanced = batch.checkpoint !== checkpoint
         checkpoint = batch.checkpoint
-        if (batch.documents.length > 0) yield batch.documents
+        if (batch.documents.length > 0) yield [...batch.documents]
         if (batch.behind > 0) continue
         // A source that is written all the time always has more: what was there when this call began is enough.
         if (batch.documents.length === 0 || (advanced && performance.now() - began > TAIL_MS)) return

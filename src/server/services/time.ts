@@ -1,5 +1,8 @@
 // ISO 8601 as RFC 3339 narrows it, the date alone included; Date.parse by itself takes far more than that.
-const ISO = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$/
+const ISO =
+  /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$/
+const DATE_LENGTH = '2026-01-01'.length
+const ZONED = /(Z|[+-]\d\d:?\d\d)$/
 
 // Years of four digits, so that comparing the texts of times compares the times.
 const FIRST = Date.parse('0000-01-01T00:00:00.000Z')
@@ -8,11 +11,10 @@ const LAST = Date.parse('9999-12-31T23:59:59.999Z')
 /** Epoch milliseconds of an ISO 8601 date or date and time (UTC unless it says otherwise); undefined for anything else. */
 export function parseTime(value: unknown): number | undefined {
   if (typeof value !== 'string' || !ISO.test(value)) return undefined
+  const day = value.slice(8, DATE_LENGTH)
   // Date.parse takes the 30th of February for the 1st of March.
-  const day = value.slice(0, 10)
-  const midnight = Date.parse(day)
-  if (Number.isNaN(midnight) || !new Date(midnight).toISOString().startsWith(day)) return undefined
-  const zoned = /T.*(Z|[+-]\d\d:?\d\d)$/.test(value) || !value.includes('T') ? value : `${value}Z`
+  if (day > '28' && new Date(value.slice(0, DATE_LENGTH)).getUTCDate() !== Number(day)) return undefined
+  const zoned = value.length === DATE_LENGTH || ZONED.test(value) ? value : `${value}Z`
   const time = Date.parse(zoned)
   return isTime(time) ? time : undefined
 }

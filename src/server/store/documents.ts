@@ -1,5 +1,6 @@
 import { type Pool, type Queryable, query } from '../db/pool.js'
 import { codeOf } from '../db/sqlstate.js'
+import { bigints } from './arrays.js'
 import { type Origin, originOf } from './origin.js'
 
 /** How a document is written; migrations 0002 and 0006 say what each mode does. */
@@ -131,11 +132,6 @@ function arrayOf(writes: readonly Write[]): string {
   let items = ''
   for (const { text } of writes) items += items === '' ? text : `,${text}`
   return `[${items}]`
-}
-
-/** As PostgreSQL writes a bigint[]: the driver would look at every element for what must be quoted. */
-function bigints(values: readonly number[]): string {
-  return `{${values.join(',')}}`
 }
 
 async function writeMixed(on: Queryable, writes: readonly Write[]): Promise<WriteResult> {

@@ -1,4 +1,5 @@
 import { type Queryable, query } from '../db/pool.js'
+import { bigints, texts } from './arrays.js'
 import type { Counts } from './migrations.js'
 
 export interface QuarantinedDocument {
@@ -61,11 +62,11 @@ export async function takeIn(
       id,
       runner,
       intake.collection,
-      intake.ids,
+      texts(intake.ids),
       `[${intake.texts.join(',')}]`,
-      intake.updatedAts,
-      intake.createdAts,
-      intake.sourceIds,
+      bigints(intake.updatedAts),
+      bigints(intake.createdAts),
+      texts(intake.sourceIds),
       intake.turns,
       JSON.stringify(intake.quarantined),
       intake.following,

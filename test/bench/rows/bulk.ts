@@ -2,7 +2,7 @@ import type { Process } from '../channel.js'
 import { messages } from '../documents.js'
 import { load, post } from '../load.js'
 import { compared, type Row } from '../report.js'
-import { type Contestant, inRounds, withCpu } from '../rounds.js'
+import { type Contestant, inRounds, type Sample, withCpu } from '../rounds.js'
 import type { Stage } from '../stage.js'
 
 const BATCH = 500
@@ -14,26 +14,7 @@ const IMPORT = 20_000
 
 /** Many documents at once: batches with a result each and an NDJSON stream, against one multi-row insert a request. */
 export async function bulk(stage: Stage): Promise<Row[]> {
-  const { rounds, seconds, server, unmirrored, handwritten, mirrored } = stage
-  const items = messages(BATCH)
-  const batches = (name: string, server: Process, path: string, body: unknown): Contestant => ({
-    name,
-    run: () =>
-      load({
-        server,
-        connections: CLIENTS,
-        seconds,
-        worth: BATCH,
-        requests: () => [
-          {
-            method: 'POST',
-            path,
-            headers: { 'content-type': 'application/json' },
-            body: JSON.stringify(body),
-          },
-        ],
-      }),
-  })
+  const { rounds, seconds, server, unmirrored, mirrored } = stage
   const lines = messages(Math.round(IMPORT * Math.min(1, seconds))).map((item) => JSON.stringify(item))
   const body = lines.join('\n')
   const imports = (server: Process): Contestant => ({
@@ -45,16 +26,18 @@ export async function bulk(stage: Stage): Promise<Row[]> {
         return { count: lines.length, rate: (lines.length * 1000) / (performance.now() - started) }
       }),
   })
-  const operations = { operations: items.map((item) => ({ op: 'create', item })) }
-  const batchPath = '/api/v1/session_messages/batch'
+  const operations = { operations: messages(BATCH).map((item) => ({ op: 'create', item })) }
 
   stage.say('bulk')
   const [importing, importingAll, batch, plain] = await inRounds(
     [
       imports(unmirrored),
       { ...imports(server), settle: mirrored },
-      batches('dualstore', unmirrored, batchPath, operations),
-      batches('Fastify + pg', handwritten, '/bulk', items),
+      {
+        name: 'dualstore',
+        run: () => batches(unmirrored, seconds, '/api/v1/session_messages/batch', operations),
+      },
+      plainBulk(stage),
     ],
     rounds,
   )
@@ -67,4 +50,16 @@ export async function bulk(stage: Stage): Promise<Row[]> {
       atLeast: TARGET,
     }),
   ]
+}
+
+/** The multi-row insert that one writes by hand. */
+export function plainBulk({ handwritten, seconds }: Stage): Contestant {
+  const items = messages(BATCH)
+  return { name: 'Fastify + pg', run: () => batches(handwritten, seconds, '/bulk', items) }
+}
+
+function batches(server: Process, seconds: number, path: string, body: unknown): Promise<Sample> {
+  const headers = { 'content-type': 'application/json' }
+  const request = { method: 'POST' as const, path, headers, body: JSON.stringify(body) }
+  return load({ server, connections: CLIENTS, seconds, worth: BATCH, requests: () => [request] })
 }

@@ -24,10 +24,10 @@ export type TakenDocument<Oddity extends string = string> =
       oddities: readonly Oddity[]
     }
 
-/** Documents of one collection in the source's order, with the place behind them. */
+/** Documents of one collection in the source's order, gone through once, with the place behind them. */
 export interface TakenBatch {
   collection: string
-  documents: readonly TakenDocument[]
+  documents: Iterable<TakenDocument>
   /** Where to go on behind these. */
   checkpoint: string
   following?: boolean
