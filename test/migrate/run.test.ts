@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { planMigration } from '../../src/migrate/plan.js'
 import type { SourceDocument } from '../../src/migrate/sources/contract.js'
 import { readHead } from '../../src/server/changes/read.js'
-import type { Pool } from '../../src/server/db/pool.js'
+import type { Queryable } from '../../src/server/db/pool.js'
 import { transaction } from '../../src/server/db/transaction.js'
 import { transitions } from '../../src/server/services/migrations/states.js'
 import type { MigrationService } from '../../src/server/services/migrations.js'
@@ -31,9 +31,9 @@ const historyOf = async (migrations: MigrationService, id: string) =>
   (await migrations.history('session_messages', id)).map(({ item }) => JSON.parse(item).content)
 
 /** The same as dualstore holds it. */
-async function store(pool: Pool, id: string, hours: number, content: string): Promise<void> {
+async function store(on: Queryable, id: string, hours: number, content: string): Promise<void> {
   const item = { id, created_at: at(0), updated_at: at(hours), session_id: 'ses_a', role: 'user', content }
-  await pool.query(
+  await on.query(
     `INSERT INTO dualstore.documents (collection, id, item, created_at, updated_at)
      VALUES ('session_messages', $1, $2, $3, $4)`,
     [id, item, START, START + hours * HOUR],
@@ -158,6 +158,27 @@ test('what a client has deleted stays deleted, unless the source has a newer one
     await pool.query(`DELETE FROM dualstore.documents WHERE id = 'kept'`)
     const { migration: last } = await migrateFrom(again, migrations)
     expect(last.collections[0]).toMatchObject({ created: 1, unchanged: 2, merged: 4 })
+  })
+})
+
+test('a document that somebody creates meanwhile is met like any stored one', async () => {
+  await withMigrations(async (migrations, pool) => {
+    const lock = await pool.connect()
+    await lock.query('BEGIN')
+    await store(lock, 'a', 1, 'stored')
+    const migrating = migrateFrom(messages(message('a', 2, 'legacy'), message('b', 1, 'legacy')), migrations)
+    await until(async () => {
+      const { rows } = await pool.query(
+        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ~ 'take_in'`,
+      )
+      return rows.length > 0
+    })
+    await lock.query('COMMIT')
+    lock.release()
+    const { migration } = await migrating
+    expect(migration.collections[0]).toMatchObject({ read: 2, created: 1, replaced: 1 })
+    expect((await items(pool, 'session_messages')).get('a')).toMatchObject({ content: 'legacy' })
+    expect(await historyOf(migrations, 'a')).toEqual(['stored'])
   })
 })
 

@@ -12,7 +12,7 @@ import {
   shutDown,
   USER,
 } from './embedded-cluster.js'
-import { codeOf, isUnavailable } from './sqlstate.js'
+import { codeOf, isUnavailable, UNIQUE_VIOLATION } from './sqlstate.js'
 
 const DATABASE = 'dualstore'
 // Every process that uses the server holds this lock, shared, on a connection of its own. Who can have it alone is
@@ -165,7 +165,7 @@ async function ensureDatabase(admin: pg.Client): Promise<void> {
   const { rowCount } = await admin.query('SELECT FROM pg_database WHERE datname = $1', [DATABASE])
   if (rowCount !== 0) return
   await admin.query(`CREATE DATABASE ${pg.escapeIdentifier(DATABASE)}`).catch((error: { code?: string }) => {
-    // 42P04 duplicate_database, 23505 unique_violation: another process made it at the same moment.
-    if (error.code !== '42P04' && error.code !== '23505') throw error
+    // 42P04 duplicate_database, or a unique violation: another process made it at the same moment.
+    if (error.code !== '42P04' && error.code !== UNIQUE_VIOLATION) throw error
   })
 }

@@ -1,5 +1,12 @@
 import { DualstoreError } from '../errors.js'
 
+export const UNIQUE_VIOLATION = '23505'
+/** What a statement ends with that is past its time limit. */
+export const QUERY_CANCELED = '57014'
+/** A replica, or a primary that was demoted, or a session that is read-only by default. */
+export const READ_ONLY = '25006'
+export const TOO_MANY_CONNECTIONS = '53300'
+
 /**
  * What to do about each SQLSTATE, in one table. Decisions branch on these codes, never on message text.
  * Codes: PostgreSQL documentation, appendix A.
@@ -23,12 +30,6 @@ const reactions: Readonly<Record<string, 'retry' | 'unavailable'>> = {
   '25P03': 'unavailable', // idle_in_transaction_session_timeout
   '58030': 'unavailable', // io_error
 }
-
-/** What a statement ends with that is past its time limit. */
-export const QUERY_CANCELED = '57014'
-/** A replica, or a primary that was demoted, or a session that is read-only by default. */
-export const READ_ONLY = '25006'
-export const TOO_MANY_CONNECTIONS = '53300'
 
 /** The server is going, coming, or has ended this connection. */
 const awayCodes = new Set(['57P01', '57P02', '57P03'])

@@ -3,7 +3,7 @@ import { CHANGES_CHANNEL, type Hints } from '../changes/hints.js'
 import { formatPosition } from '../changes/position.js'
 import { readHead } from '../changes/read.js'
 import type { Pool } from '../db/pool.js'
-import { codeOf } from '../db/sqlstate.js'
+import { codeOf, UNIQUE_VIOLATION } from '../db/sqlstate.js'
 import { transaction } from '../db/transaction.js'
 import { DualstoreError } from '../errors.js'
 import {
@@ -101,7 +101,6 @@ const SILENCE_MS = 3000
 export const BEAT_MS = 500
 const LOOK_MS = 200
 const QUARANTINE_PAGE = 500
-const UNIQUE_VIOLATION = '23505'
 
 /** Migrations from a legacy server: their state, and the way in for their documents. */
 export function createMigrationService({ pool, registry, hints, now = Date.now }: MigrationServiceOptions) {

@@ -1,5 +1,5 @@
 import { type Pool, type Queryable, query } from '../db/pool.js'
-import { codeOf } from '../db/sqlstate.js'
+import { codeOf, UNIQUE_VIOLATION } from '../db/sqlstate.js'
 import { bigints } from './arrays.js'
 import { type Origin, originOf } from './origin.js'
 
@@ -89,7 +89,6 @@ export async function writeDocuments(on: Pool, writes: readonly Write[]): Promis
   return result
 }
 
-const UNIQUE_VIOLATION = '23505'
 const contestedCollections = new WeakMap<Pool, Set<string>>()
 
 /** Collections in which an id was taken when it was last tried: an import that was done before goes on so. */
