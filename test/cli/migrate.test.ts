@@ -17,7 +17,8 @@ const command = 'migrate-from-dualstore-http'
 const legacy = legacyDatabase({ seed: 11, documents: 400 })
 
 test('a source has to be named, and one that is not complete to be accepted', async () => {
-  const bare = await dualstore([command])
+  const { url } = await testDatabase()
+  const bare = await dualstore([command], { env: { DATABASE_URL: url } })
   expect(bare).toMatchObject({ code: 2, stdout: '' })
   expect(bare.stderr).toMatch(/--mongo-uri/)
   const both = await dualstore([command, '--mongo-uri', 'mongodb://a', '--url', 'http://a'])

@@ -65,33 +65,42 @@ async function findBinaries(): Promise<Binaries> {
 /** Whom PostgreSQL runs as: the owner of the cluster, when there is one, as PostgreSQL wants it. */
 async function serverIdentity(postgres: string, home: string, directory: string): Promise<Identity> {
   if (process.getuid?.() !== 0) return {}
-  const owner = await stat(directory).catch(() => undefined)
   // To root it refuses to belong.
-  return owner === undefined || owner.uid === 0
-    ? systemUser(postgres, home)
-    : { uid: owner.uid, gid: owner.gid }
+  const owner = isInitialised(directory) ? await stat(directory) : undefined
+  if (owner !== undefined && owner.uid !== 0) return { uid: owner.uid, gid: owner.gid }
+  const identity = await systemUser()
+  await requireReachable(postgres, home, identity)
+  return identity
 }
 
-/**
- * PostgreSQL refuses to run as root, so root runs it as the system user "postgres", made when missing.
- * @throws EMBEDDED_STORE when that user cannot reach what it needs
- */
-async function systemUser(postgres: string, home: string): Promise<Identity> {
+/** PostgreSQL refuses to run as root, so root runs it as the system user "postgres", made when missing. */
+async function systemUser(): Promise<Identity> {
   const id = async (flag: string) => Number((await run('id', [flag, 'postgres'])).stdout)
   try {
     await id('-u').catch(async () => {
       await run('groupadd', ['--system', '--force', 'postgres'])
       await run('useradd', ['--system', '--gid', 'postgres', '--no-create-home', 'postgres'])
     })
-    const identity = { uid: await id('-u'), gid: await id('-g') }
-    await run(postgres, ['--version'], { ...identity, cwd: '/' })
-    await run('test', ['-x', home], { ...identity, cwd: '/' })
-    return identity
+    return { uid: await id('-u'), gid: await id('-g') }
   } catch (cause) {
     throw failure(
-      'as root, PostgreSQL runs as the user "postgres", who must be able to reach both node_modules and the data ' +
-        `directory ${home}: run as another user, move them out of a private directory such as /root, ` +
+      'as root, PostgreSQL runs as the user "postgres", which could not be made: run as another user, ' +
         'or set DATABASE_URL to a PostgreSQL',
+      cause,
+    )
+  }
+}
+
+/** @throws EMBEDDED_STORE when whom PostgreSQL runs as cannot reach what it needs */
+async function requireReachable(postgres: string, home: string, identity: Identity): Promise<void> {
+  try {
+    await run(postgres, ['--version'], { ...identity, cwd: '/' })
+    await run('test', ['-x', home], { ...identity, cwd: '/' })
+  } catch (cause) {
+    throw failure(
+      'as root, PostgreSQL runs as the user "postgres" or as the owner of the cluster, who must be able to reach both ' +
+        `node_modules and the data directory ${home}: run as another user, move them out of a private directory ` +
+        'such as /root, or set DATABASE_URL to a PostgreSQL',
       cause,
     )
   }
@@ -227,7 +236,7 @@ export async function launch({
     if (end !== undefined) {
       if (!('cause' in end) && running !== undefined) return
       // As root it is most often this, which the log does not say.
-      if ('uid' in identity) await systemUser(postgres, home)
+      if ('uid' in identity) await requireReachable(postgres, home, identity)
       if ('cause' in end) throw failure('PostgreSQL could not be started', end.cause)
       throw failure(`PostgreSQL ended at once (code ${end.code}): see ${logFile}`)
     }

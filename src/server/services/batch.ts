@@ -41,6 +41,7 @@ export async function runBatch(
   const shared = sharedIds(operations)
   const turns = createTurns()
   const others: Promise<void>[] = []
+  let faulty = false
   // Creates of documents that no other operation is about, which most operations are, go together.
   const creates: Create[] = []
   const places: number[] = []
@@ -50,9 +51,14 @@ export async function runBatch(
       places.push(index)
     } else {
       const run = async () => {
-        results[index] = await runOperation(documents, access, { ...request, operation, index }).catch(
-          refused,
-        )
+        // Behind a fault of the server nothing more is begun: the batch fails as a whole.
+        if (faulty) return
+        try {
+          results[index] = await runOperation(documents, access, { ...request, operation, index })
+        } catch (error) {
+          faulty = !(error instanceof DualstoreError)
+          results[index] = resultOf(error)
+        }
       }
       others.push(turns.take(String(idOf(operation)), run))
     }
@@ -61,7 +67,7 @@ export async function runBatch(
     const outcomes = await documents.createAll(access, collection, creates, consistency)
     for (const [place, outcome] of outcomes.entries()) {
       results[places[place] as number] =
-        outcome.status === 'fulfilled' ? done(201, outcome.value) : refused(outcome.reason)
+        outcome.status === 'fulfilled' ? done(201, outcome.value) : resultOf(outcome.reason)
     }
   }
   await Promise.all([create(), ...others])
@@ -100,7 +106,7 @@ function done(status: number, { id, version, text, position }: WriteAnswer): Bat
 }
 
 /** @throws what is no refusal of one operation, but a fault of the server. */
-function refused(error: unknown): BatchResult {
+function resultOf(error: unknown): BatchResult {
   if (!(error instanceof DualstoreError)) throw error
   // A write whose wait for the mirror timed out stands all the same.
   const { position } = error.extra

@@ -46,7 +46,7 @@ export interface Intake {
 export type Taken = Pick<Counts, 'created' | 'replaced' | 'unchanged' | 'merged'>
 
 /**
- * Takes documents in with everything that is to be remembered of it, in one statement (migration 0010).
+ * Takes documents in with everything that is to be remembered of it, in one statement (migration 0013).
  * @returns undefined when another runner has the migration now, or it is over.
  */
 export async function takeIn(
@@ -126,6 +126,8 @@ export async function forecast(
   const rows = await query<{ verdict: 'created' | 'replaced' | 'unchanged' | 'merged' }>(
     on,
     `SELECT CASE
+       WHEN d.id IS NULL AND m.since IS NOT NULL AND dualstore.deleted_by_client($1, a.id, m.since, a.updated_at)
+         THEN 'merged'
        WHEN d.id IS NULL THEN 'created'
        WHEN d.item = a.item THEN 'unchanged'
        WHEN a.updated_at > d.updated_at THEN 'replaced'
@@ -137,6 +139,10 @@ export async function forecast(
      FROM ROWS FROM (unnest($2::text[]), jsonb_array_elements($3), unnest($4::bigint[]))
        WITH ORDINALITY AS a(id, item, updated_at, place)
      LEFT JOIN dualstore.documents d ON d.collection = $1 AND d.id = a.id
+     LEFT JOIN (
+       SELECT split_part(started_position, '-', 2)::bigint AS since FROM dualstore.source_migrations
+       WHERE state NOT IN ('finished', 'rolled_back')
+     ) m ON true
      ORDER BY a.place`,
     [collection, ids, `[${texts.join(',')}]`, updatedAts],
   )

@@ -19,6 +19,11 @@ function grownByHand() {
   /** Changes up to here have to be loaded. */
   let forgotten = 0
   let listener: TailListener | undefined
+  const commit = (collection: string, text = '{}') => {
+    const seq = entries.length + 1
+    const change = { seq, collection, id: `${seq}`, op: 'insert', version: 1, text, at: 0 } as const
+    entries.push(new LogEntry({ ...change, previousText: null, author: null }))
+  }
   const behind = (after: number): Segment => ({ after, last: entries.length, entries: entries.slice(after) })
   const head = () => ({ epoch: EPOCH, position: entries.length, floor: 0 })
   const tail: Tail = {
@@ -47,11 +52,12 @@ function grownByHand() {
       forgotten = entries.length
     },
     write(collection: string, text = '{}') {
-      const seq = entries.length + 1
-      const change = { seq, collection, id: `${seq}`, op: 'insert', version: 1, text, at: 0 } as const
-      entries.push(new LogEntry({ ...change, previousText: null, author: null }))
-      listener?.advanced(seq)
+      commit(collection, text)
+      listener?.advanced(entries.length)
     },
+    /** Without anybody reading it yet. */
+    commit,
+    read: () => listener?.advanced(entries.length),
     /** Positions behind `after` of the changes of some collections. */
     positions: (after: number, collections: readonly string[]) =>
       behind(after).entries.flatMap(({ change }) =>
@@ -65,10 +71,15 @@ function hubOf(log: ReturnType<typeof grownByHand>) {
   const quiet = { debug() {}, info() {}, warn() {}, error() {} }
   const limits = { maxClients: 1000, maxClientsPerOwner: 1000 }
   const hub = createHub({ tail: log.tail, heartbeatMs: 60_000, log: quiet, now: () => 0, ...limits })
-  const connect = (collections: readonly string[], onChanges: (positions: number[]) => boolean) => {
-    const began = log.head().position
+  const connect = (
+    collections: readonly string[],
+    onChanges: (positions: number[]) => boolean,
+    began = log.head().position,
+  ) => {
     const sent: number[] = []
+    const events: string[] = []
     const write = (bytes: Buffer): boolean => {
+      events.push(...[...bytes.toString().matchAll(/^event: (\w+)$/gm)].map(([, name]) => name ?? ''))
       const positions = [...bytes.toString().matchAll(/^id: \w+-(\d+)$/gm)].map((found) => Number(found[1]))
       sent.push(...positions)
       return positions.length === 0 || onChanges(positions)
@@ -81,8 +92,8 @@ function hubOf(log: ReturnType<typeof grownByHand>) {
       position: began,
     })
     hub.add(client)
-    client.start({ position: began, head: began, resumes: false }, undefined)
-    return { client, sent, due: () => log.positions(began, collections) }
+    client.start({ position: began, head: log.head().position, resumes: false }, undefined)
+    return { client, sent, events, due: () => log.positions(began, collections) }
   }
   return { hub, connect }
 }
@@ -105,6 +116,18 @@ describe('a change that comes in the middle of a round', () => {
     expect(writes).toEqual(['first 1', 'second 1', 'third 1,2', 'first 2', 'second 2'])
     hub.close()
   })
+})
+
+test('who begins where the tail still stands, with more behind it, is told when it is ready', async () => {
+  const log = grownByHand()
+  const { hub, connect } = hubOf(log)
+  connect(COLLECTIONS, () => true)
+  log.commit('agent_tasks')
+  const { events } = connect(COLLECTIONS, () => true, 0)
+  await immediate()
+  log.read()
+  await expect.poll(() => events).toEqual(['connection', 'insert', 'ready'])
+  hub.close()
 })
 
 type Event = 'nothing' | 'write' | 'much' | 'full' | 'come' | 'go' | 'forget'

@@ -1,6 +1,8 @@
 -- What a client has deleted is not brought back by a source that still holds it.
 
--- Deletions are few beside what is written, and are asked for by document.
+-- Deletions are few beside what is written: whether there are any behind a place of the log, and those of a document.
+-- Writers wait while the log is looked through for them once.
+CREATE INDEX deletions ON dualstore.changes (collection, seq) WHERE op = 'delete';
 CREATE INDEX deletions_of_documents ON dualstore.changes (collection, id) WHERE op = 'delete';
 
 -- Whether a client of dualstore, and not a migration or psql, has deleted a document behind a place of the log and no

@@ -207,7 +207,8 @@ export class StreamClient {
       return false
     }
     if (head === undefined || this.position >= head) {
-      if (this.position === head) {
+      // In the ring nobody looks whether it is ready.
+      if (this.position === head && readyAt === undefined) {
         this.#joined = true
         this.#hub.join(this)
         return true

@@ -51,8 +51,11 @@ export function createHub({ tail, heartbeatMs, log, now, ...limits }: HubOptions
     try {
       const chunk = frames.inMemory(client.view, client.position, position)
       // What is no longer in memory it has to read from the log, alone.
-      if (chunk === undefined) client.leave()
-      else client.advance(chunk)
+      if (chunk === undefined) {
+        client.leave()
+        return
+      }
+      client.advance(chunk)
       // There is more behind a full write, and others may have theirs first.
       if (client.position < position) ring.callAll()
     } catch (err) {
@@ -71,10 +74,11 @@ export function createHub({ tail, heartbeatMs, log, now, ...limits }: HubOptions
 
   const listener = {
     advanced(to: number) {
+      // Whoever waits for another log too, which may be as long as the last one was.
+      release()
       if (to === position) return
       position = to
       ring.callAll()
-      release()
       void move()
     },
     lost(reason: Lost) {

@@ -1,16 +1,16 @@
 import type { StreamClient } from './client.js'
 
 /**
- * Clients in a circle, those with the same view side by side, and a place in it that only moves on. Whoever is called
- * has a turn when the place comes to it; calling all again on the way adds a whole round from there. So nobody waits
- * for more than one round, however often all are called.
+ * Clients in a circle, those with the same view side by side, and a place in it that only moves on while somebody is
+ * due. Whoever is called has a turn when the place comes to it; calling all again on the way adds a whole round from
+ * there. So nobody waits for more than one round, however often all are called.
  */
 export interface Ring extends Iterable<StreamClient> {
   add(client: StreamClient): void
   delete(client: StreamClient): void
   /** From here on everybody is due for a turn. */
   callAll(): void
-  /** How many turns there are until everybody who was called has had one. */
+  /** After how many turns, at most, everybody who was called has had one. */
   readonly called: number
   /** Those whose turn it is, one after the other, until none is called any more. */
   takeCalled(): Iterable<StreamClient>
@@ -47,6 +47,7 @@ export function createRing(): Ring {
       const members = views.get(client.view.key)
       if (!members?.delete(client)) return
       size--
+      // It may have had its turn, so nobody is taken off those who are called.
       if (members.size === 0) views.delete(client.view.key)
     },
     callAll() {
@@ -61,6 +62,8 @@ export function createRing(): Ring {
         const client = next()
         if (client !== undefined) yield client
       }
+      // A place inside of a set that nobody moves on keeps what is deleted from it alive.
+      round = once()
     },
   }
 }
