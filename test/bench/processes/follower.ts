@@ -2,8 +2,6 @@
 import { MongoClient } from 'mongodb'
 import { createHints } from '../../../src/server/changes/hints.js'
 import { type Change, readChanges, readHead } from '../../../src/server/changes/read.js'
-import { migrate } from '../../../src/server/db/migrate.js'
-import { openPool } from '../../../src/server/db/pool.js'
 import { createMirrorFollower, MIRROR_FOLLOWER } from '../../../src/server/followers/mirror.js'
 import { createProgress } from '../../../src/server/followers/progress.js'
 import type { LegacyDocument, Mirror } from '../../../src/server/mirror/contract.js'
@@ -12,10 +10,10 @@ import { openMongoMirror } from '../../../src/server/mirror/mongo.js'
 import type { CollectionDefinition } from '../../../src/server/schemas/collection.js'
 import type { Item } from '../../../src/server/schemas/item.js'
 import { shippedCollections } from '../../../src/server/schemas/shipped-collections.js'
-import { ensureShipped } from '../../../src/server/services/collections.js'
 import { writeDocuments } from '../../../src/server/store/documents.js'
 import { offer, processArgument } from '../channel.js'
 import { seededItem } from '../documents.js'
+import { readyPool } from '../ready-pool.js'
 import { percentile } from '../rounds.js'
 
 const { databaseUrl, mongodbUri } = processArgument<{ databaseUrl: string; mongodbUri?: string }>()
@@ -23,16 +21,7 @@ const TIMEOUT_MS = 10_000
 const DATABASE = 'dualstore_bench'
 const BULK = 500
 const definition = shippedCollections[0] as CollectionDefinition
-const pool = openPool({
-  url: databaseUrl,
-  size: 10,
-  connectTimeoutMs: 2000,
-  statementTimeoutMs: 60_000,
-  applicationName: 'dualstore bench',
-  onIdleError: () => {},
-})
-await migrate(pool)
-await ensureShipped(pool)
+const pool = await readyPool(databaseUrl)
 const hints = createHints(pool)
 const client = mongodbUri === undefined ? undefined : new MongoClient(mongodbUri)
 let written = 0

@@ -1,26 +1,15 @@
 // A migration from a legacy database, on the way that the command takes, from a source that costs next to nothing.
 import { runMigration } from '../../../src/migrate/run.js'
 import { createHints } from '../../../src/server/changes/hints.js'
-import { migrate } from '../../../src/server/db/migrate.js'
-import { openPool } from '../../../src/server/db/pool.js'
-import { ensureShipped } from '../../../src/server/services/collections.js'
 import { createMigrationService } from '../../../src/server/services/migrations.js'
 import { localAccess } from '../../../src/server/services/principal.js'
 import { createRegistry } from '../../../src/server/services/registry.js'
 import { offer, processArgument } from '../channel.js'
 import { legacySource } from '../legacy-source.js'
+import { readyPool } from '../ready-pool.js'
 
 const { databaseUrl } = processArgument<{ databaseUrl: string }>()
-const pool = openPool({
-  url: databaseUrl,
-  size: 10,
-  connectTimeoutMs: 60_000,
-  statementTimeoutMs: 60_000,
-  applicationName: 'dualstore bench',
-  onIdleError: () => {},
-})
-await migrate(pool)
-await ensureShipped(pool)
+const pool = await readyPool(databaseUrl)
 const hints = createHints(pool)
 const registry = createRegistry(pool)
 await registry.refresh()
