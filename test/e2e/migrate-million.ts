@@ -34,6 +34,8 @@ test('a million documents: rate, memory, and the same after kill -9', async ({ s
     const undisturbed = await dataDirectory()
     const report = await measured('all together', launch(command(undisturbed), { cwd: dirname(undisturbed) }))
     expect(report.read).toBe(total)
+    // Flat: nothing grows with what was read. What is left behind the last kill is too little to tell.
+    if (total > 300_000) expect(report.end).toBeLessThan((report.middle as number) * 1.3)
     const hash = await withEmbedded(undisturbed, tableHash)
 
     const disturbed = await dataDirectory()
@@ -101,10 +103,8 @@ async function measured(name: string, running: Running): Promise<Record<string, 
     'MB at most, in the middle': middle as number,
     'MB at most, at the end': end as number,
   }
-  // Flat: nothing grows with what was read.
-  if (report.read > 300_000) expect(end).toBeLessThan((middle as number) * 1.3)
   expect(Math.max(...memory)).toBeLessThan(500)
-  return report
+  return { ...report, middle, end }
 }
 
 function rates(ms: number, more: Record<string, number> = {}): Record<string, number> {
