@@ -3,7 +3,13 @@ import type { CollectionDefinition } from '../server/schemas/collection.js'
 import type { Pace } from '../server/services/audit/pace.js'
 import type { Intake, MigrationService, StoredProgress } from '../server/services/migrations.js'
 import { readAhead } from './read-ahead.js'
-import type { Source, SourceDocument, SourceDocuments, Understood } from './sources/contract.js'
+import {
+  byName,
+  type Source,
+  type SourceDocument,
+  type SourceDocuments,
+  type Understood,
+} from './sources/contract.js'
 import { exactText } from './understand/json.js'
 import { understand } from './understand.js'
 
@@ -69,9 +75,9 @@ export async function take(
   intake: Intake,
   documents: SourceDocuments,
 ): Promise<void> {
-  let byName: Map<string, SourceDocument> | undefined
+  let named: ReadonlyMap<string, SourceDocument> | undefined
   await migrations.takeIn({ id, runner }, intake, (place) => {
-    byName ??= new Map([...documents].map((document) => [document.sourceId, document]))
-    return exactText(byName.get(intake.sourceIds[place] ?? '')?.document ?? {})
+    named ??= byName(documents)
+    return exactText(named.get(intake.sourceIds[place] ?? '')?.document ?? {})
   })
 }

@@ -2,7 +2,7 @@ import type { CollectionDefinition } from '../server/schemas/collection.js'
 import type { Item } from '../server/schemas/item.js'
 import { ownFields } from '../server/services/item-validator.js'
 import { isMirrored, mirroredItem } from '../server/services/legacy-documents.js'
-import { parseTime } from '../server/services/time.js'
+import { parseTime, timeText } from '../server/services/time.js'
 import type { Oddity, SourceDocument, Understood } from './sources/contract.js'
 import { requiredId } from './understand/id.js'
 import { exactText, type JsonFields, jsonOf } from './understand/json.js'
@@ -32,9 +32,8 @@ export function understand(definition: CollectionDefinition, source: SourceDocum
     const { createdAt, updatedAt, fields } = reading
     const fault = planOf(definition).validate(fields, 'item')
     if (fault !== undefined) throw new Refusal(`${fault.field} ${fault.message}`)
-    const created_at = isoTime(createdAt)
-    const updated_at = updatedAt === createdAt ? created_at : isoTime(updatedAt)
-    const item = { id: draft.id, created_at, updated_at, ...fields } as Item
+    const times = { created_at: timeText(createdAt), updated_at: timeText(updatedAt) }
+    const item = { id: draft.id, ...times, ...fields } as Item
     return { kind: 'item', sourceId, item, createdAt, updatedAt, oddities: [...draft.oddities] }
   } catch (error) {
     if (!(error instanceof Refusal)) throw error
@@ -81,8 +80,4 @@ function readForeign(definition: CollectionDefinition, source: SourceDocument, d
   draft.id = id
   const times = reader.times()
   return { ...times, fields: reader.fields({ id, ...times }) }
-}
-
-function isoTime(ms: number): string {
-  return new Date(ms).toISOString()
 }

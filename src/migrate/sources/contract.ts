@@ -14,6 +14,13 @@ export interface SourceDocuments extends Iterable<SourceDocument> {
   readonly length: number
 }
 
+/** Documents by what names them in their source. */
+export function byName(documents: SourceDocuments): ReadonlyMap<string, SourceDocument> {
+  const named = new Map<string, SourceDocument>()
+  for (const document of documents) named.set(document.sourceId, document)
+  return named
+}
+
 /** Documents in the source's order, with the place behind them. */
 export interface SourceBatch {
   documents: SourceDocuments

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { createPace } from '../../server/services/audit/pace.js'
 import type { Comparison, MigrationService, SourceFinding } from '../../server/services/migrations.js'
 import { readAhead } from '../read-ahead.js'
-import type { Source, SourceDocument } from '../sources/contract.js'
+import { byName, type Source, type SourceDocument } from '../sources/contract.js'
 import { exactText, understand } from '../understand.js'
 import type { CaughtUp } from './caught-up.js'
 import { noVerifyCounts, type VerifyCounts } from './counts.js'
@@ -164,10 +164,6 @@ function createTail({ source, signal }: VerifyingOptions, collection: string, ma
       enough.abort()
     }
   }
-}
-
-function byName(documents: readonly SourceDocument[]): Map<string, SourceDocument> {
-  return new Map(documents.map((document) => [document.sourceId, document]))
 }
 
 function unsettled(finding: SourceFinding, settled: boolean): SourceFinding {

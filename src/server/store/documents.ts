@@ -1,6 +1,6 @@
 import { type Pool, type Queryable, query } from '../db/pool.js'
 import { codeOf, UNIQUE_VIOLATION } from '../db/sqlstate.js'
-import { bigints } from './arrays.js'
+import { bigints, jsonArray } from './arrays.js'
 import { type Origin, originOf } from './origin.js'
 
 /** How a document is written; migrations 0002 and 0006 say what each mode does. */
@@ -114,7 +114,7 @@ async function createDocuments(on: Pool, collection: string, writes: readonly Wr
     'SELECT dualstore.create_documents($1, $2, $3, $4, $5) AS head',
     [
       collection,
-      arrayOf(writes),
+      jsonArray(writes.map(({ text }) => text)),
       bigints(writes.map((write) => write.createdAt)),
       bigints(writes.map((write) => write.updatedAt)),
       originOf(writes),
@@ -125,14 +125,6 @@ async function createDocuments(on: Pool, collection: string, writes: readonly Wr
   return { outcomes: writes.map(() => outcome), position: row?.head ?? null }
 }
 
-/** The items are JSON text already: put together, not parsed and printed again. */
-function arrayOf(writes: readonly Write[]): string {
-  // Not joined: what is joined is copied, and copied once more with the brackets around it.
-  let items = ''
-  for (const { text } of writes) items += items === '' ? text : `,${text}`
-  return `[${items}]`
-}
-
 async function writeMixed(on: Queryable, writes: readonly Write[]): Promise<WriteResult> {
   const rows = await query<WriteRow>(
     on,
@@ -141,7 +133,7 @@ async function writeMixed(on: Queryable, writes: readonly Write[]): Promise<Writ
       writes.map((write) => write.mode),
       writes.map((write) => write.collection),
       writes.map((write) => write.id),
-      arrayOf(writes),
+      jsonArray(writes.map(({ text }) => text)),
       writes.map((write) => write.ifVersion),
       bigints(writes.map((write) => write.createdAt)),
       bigints(writes.map((write) => write.updatedAt)),

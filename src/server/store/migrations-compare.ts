@@ -1,4 +1,5 @@
 import { type Queryable, query } from '../db/pool.js'
+import { jsonArray } from './arrays.js'
 import type { Intake } from './migrations-intake.js'
 
 /** What became of a document of the source, as PostgreSQL holds it. */
@@ -109,7 +110,7 @@ export async function readUnlike(
      LEFT JOIN dualstore.documents d ON d.collection = $1 AND d.id = a.id
      WHERE d.item IS DISTINCT FROM a.item OR d.created_at <> a.created_at OR d.updated_at <> a.updated_at
      ORDER BY a.place`,
-    [collection, ids, `[${texts.join(',')}]`, createdAts, updatedAts],
+    [collection, ids, jsonArray(texts), createdAts, updatedAts],
   )
   return rows.map(({ place }) => place)
 }
@@ -144,7 +145,7 @@ export async function explainUnlike(
      LEFT JOIN dualstore.migration_quarantine q
        ON q.collection = $1 AND q.source_id = a.source_id AND q.migration = $7
      ORDER BY a.place`,
-    [collection, ids, `[${texts.join(',')}]`, createdAts, updatedAts, sourceIds, migration],
+    [collection, ids, jsonArray(texts), createdAts, updatedAts, sourceIds, migration],
   )
 }
 

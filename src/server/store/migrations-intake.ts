@@ -1,5 +1,5 @@
 import { type Queryable, query } from '../db/pool.js'
-import { bigints, texts } from './arrays.js'
+import { bigints, jsonArray, texts } from './arrays.js'
 import type { Counts } from './migrations.js'
 
 export interface QuarantinedDocument {
@@ -63,7 +63,7 @@ export async function takeIn(
       runner,
       intake.collection,
       texts(intake.ids),
-      `[${intake.texts.join(',')}]`,
+      jsonArray(intake.texts),
       bigints(intake.updatedAts),
       bigints(intake.createdAts),
       texts(intake.sourceIds),
@@ -144,7 +144,7 @@ export async function forecast(
        WHERE state NOT IN ('finished', 'rolled_back')
      ) m ON true
      ORDER BY a.place`,
-    [collection, ids, `[${texts.join(',')}]`, updatedAts],
+    [collection, ids, jsonArray(texts), updatedAts],
   )
   return rows.map(({ verdict }) => verdict)
 }

@@ -119,7 +119,7 @@ describe.each(kinds)('%s mirror', async (kind) => {
     expectError(refused, 503, 'MIRROR_UNAVAILABLE')
     expect(refused.json.message).toContain('is paused: for a test')
     expectError(await importing(app, [{ ...item, id: 'p2' }], headers), 503, 'MIRROR_UNAVAILABLE')
-    for (const id of ['p2']) expect((await call(app, 'GET', `/api/v1/agent_tasks/${id}`)).status).toBe(404)
+    expect((await call(app, 'GET', '/api/v1/agent_tasks/p2')).status).toBe(404)
     const eventual = await call(app, 'PUT', '/api/v1/agent_tasks/p3', { body: item })
     expect(eventual.status).toBe(201)
     const read = await call(app, 'GET', '/api/v1/agent_tasks/p3', {
