@@ -46,8 +46,8 @@ export async function addTokenSecret(
   const [added] = await query<TokenSecret>(
     on,
     `WITH expired AS (DELETE FROM dualstore.token_secrets WHERE expires_at <= dualstore.now_ms())
-     INSERT INTO dualstore.token_secrets (kid, secret, expires_at)
-     VALUES ($1, $2, dualstore.now_ms() + $3::bigint) RETURNING ${COLUMNS}`,
+     INSERT INTO dualstore.token_secrets (kid, secret, created_at, expires_at)
+     SELECT $1, $2, at, at + $3::bigint FROM (SELECT dualstore.now_ms() AS at OFFSET 0) clock RETURNING ${COLUMNS}`,
     [kid, secret, lifeMs],
   )
   return added as TokenSecret
